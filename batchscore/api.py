@@ -1,0 +1,108 @@
+"""The functions of the package: what the command line does, for Python."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from batchscore.config import ScoreConfig, Token, configured
+from batchscore.scorer import score as score_config
+from batchscore.scorer import score_data
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Sequence
+    from os import PathLike
+
+    import pyarrow as pa
+
+    from batchscore.metrics import RunReport
+    from batchscore.observers import Observer
+
+T = TypeVar("T")
+
+
+def score(
+    inputs: str | PathLike[str] | Sequence[str | PathLike[str]],
+    output: str | PathLike[str],
+    *,
+    url: str,
+    token: Token = None,
+    observer: Observer | None = None,
+    **options: Any,
+) -> RunReport:
+    """Score files against a deployment, in order, into one output file.
+
+    Args:
+        inputs: a file, folder, glob or several of them.
+        output: the file to write; its suffix tells the format.
+        url: the deployment's address.
+        token: the token, or a function that gives it; else ``BATCHSCORE_TOKEN``.
+        observer: watches the run.
+        **options: named as on the command line: ``batch_size=1000``, ``keep=["id"]``, ...
+
+    Returns:
+        The report; rows that failed are counted there and told in the output.
+
+    Raises:
+        UsageError: an option or the input is wrong; nothing was sent.
+        StoppedError: running the same again will not help.
+        TemporaryError: it may.
+    """
+    return _run(score_async(inputs, output, url=url, token=token, observer=observer, **options))
+
+
+async def score_async(
+    inputs: str | PathLike[str] | Sequence[str | PathLike[str]],
+    output: str | PathLike[str],
+    *,
+    url: str,
+    token: Token = None,
+    observer: Observer | None = None,
+    **options: Any,
+) -> RunReport:
+    """The same as ``score``, for async code."""
+    one = isinstance(inputs, str) or not hasattr(inputs, "__iter__")
+    values = {
+        "inputs": [str(inputs)] if one else [str(path) for path in inputs],  # type: ignore[union-attr]
+        "output": str(output),
+        "url": url,
+        "token": token,
+        **options,
+    }
+    return await score_config(configured(ScoreConfig, values), observer=observer)
+
+
+def score_table(
+    table: object,
+    *,
+    url: str,
+    token: Token = None,
+    observer: Observer | None = None,
+    **options: Any,
+) -> pa.Table:
+    """Score a table in memory; the columns are those that ``score`` writes.
+
+    Args:
+        table: anything that exports an Arrow stream: PyArrow, Polars, pandas, DuckDB.
+        url: as in ``score``.
+        token: as in ``score``.
+        observer: as in ``score``.
+        **options: as in ``score``.
+
+    Raises:
+        UsageError, StoppedError, TemporaryError: as in ``score``.
+    """
+    values = {"inputs": ["<table>"], "output": "-", "url": url, "token": token, **options}
+    return _run(score_data(configured(ScoreConfig, values), table, observer=observer))
+
+
+def _run(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine to its end, in another thread where this one has a running loop."""
+    runner: Callable[[Coroutine[Any, Any, T]], T] = asyncio.run
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return runner(work)
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(runner, work).result()

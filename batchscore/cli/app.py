@@ -1,0 +1,123 @@
+"""The commands, how their words are parsed, and what becomes of every error."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from cyclopts import App, CycloptsError
+
+from batchscore import __version__
+from batchscore.cli.runner import Interrupted
+from batchscore.cli.terminal import TERMINAL
+from batchscore.errors import EXIT_OK, EXIT_STOPPED, BatchscoreError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from batchscore.cli.options import Command
+
+COMMANDS = {
+    "score": "score the rows of files with a deployment",
+    "inspect": "show a deployment's protocol, inputs and outputs",
+    "serve": "run a deployment on this computer",
+    "demo": "score sample data with a deployment in this process",
+    "completion": "print the completion script of a shell",
+}
+
+
+def make_app() -> App:
+    """The parser; a command's module is imported when the command is used."""
+    app = App(
+        "batchscore",
+        help="Score files of rows against a deployed model: streamed, in order, no row lost.",
+        version=__version__,
+        help_format="plaintext",
+        help_epilogue=(
+            "Options come from --config FILE.toml, then BATCHSCORE_<OPTION> variables, then the "
+            "command line; the last one counts."
+        ),
+    )
+    for name, summary in COMMANDS.items():
+        app.command(f"batchscore.cli.{name}:{name}", name=name, help=summary)
+    return app
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command line and return the exit code; every error has been told."""
+    TERMINAL.debug = "--debug" in arguments
+    if "--no-color" in arguments:
+        TERMINAL.color = False
+    try:
+        return _parse_and_call(arguments)
+    except BrokenPipeError:
+        # Whoever read standard output has enough. It must not be flushed again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return EXIT_OK
+    except Interrupted as interrupted:
+        return interrupted.exit_code
+    except BaseException as error:  # noqa: BLE001 (the last one to hear of it)
+        return _told(error)
+
+
+def _told(error: BaseException) -> int:
+    if isinstance(error, BaseExceptionGroup):
+        error = _first_of(error)
+    if isinstance(error, BatchscoreError):
+        TERMINAL.traceback(error)
+        TERMINAL.error(str(error))
+        return error.exit_code
+    if isinstance(error, KeyboardInterrupt):
+        TERMINAL.error("interrupted")
+        return 130
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else EXIT_STOPPED
+    TERMINAL.internal_error(error)
+    return EXIT_STOPPED
+
+
+def _first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The one error to tell of a group: the first of ours, else the first."""
+    flat: list[BaseException] = []
+    pending: list[BaseException] = [group]
+    while pending:
+        error = pending.pop(0)
+        if isinstance(error, BaseExceptionGroup):
+            pending[:0] = error.exceptions
+        else:
+            flat.append(error)
+    return next((error for error in flat if isinstance(error, BatchscoreError)), flat[0])
+
+
+def _parse_and_call(arguments: list[str]) -> int:
+    from batchscore.cli.parsing import prepared, reworded
+
+    app = make_app()
+    words = prepared(arguments)
+    try:
+        function, bound, _ = app.parse_args(words, exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        raise UsageError(reworded(error, app)) from error
+    result = function(*bound.args, **bound.kwargs)
+    sys.stdout.flush()
+    return result if isinstance(result, int) else EXIT_OK
+
+
+def execute(command: Command, explicit: Mapping[str, object]) -> int:
+    """Collect a command's options from all sources, and call it."""
+    from batchscore.cli.sources import resolve
+
+    options, general = resolve(command, explicit, known_options)
+    TERMINAL.configure(general)
+    return command.call(options, general)
+
+
+def known_options() -> set[str]:
+    """The names of the options of all commands, as in a file."""
+    names: set[str] = set()
+    for name in COMMANDS:
+        command: Command = import_module(f"batchscore.cli.{name}").COMMAND
+        names.update(command.option_names)
+    return names

@@ -1,0 +1,83 @@
+"""``batchscore inspect``: what a deployment takes and gives."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from batchscore.cli.options import Command, GeneralOptions
+from batchscore.cli.score import DEPLOYMENT, METAVARS
+from batchscore.cli.terminal import TERMINAL
+from batchscore.config import EndpointConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from batchscore.schema import FeatureSpec, ModelSignature
+
+
+class InspectOptions(EndpointConfig):
+    """Everything ``inspect`` can be told."""
+
+    json_output: bool = Field(False, alias="json", description="print JSON")
+
+
+def _inspect(options: InspectOptions, _general: GeneralOptions) -> int:
+    from batchscore.cli import runner
+    from batchscore.endpoint import Endpoint
+    from batchscore.scorer import inspect as ask
+
+    endpoint = Endpoint.parse(options.url)
+    protocol, signature = runner.run(ask(options))
+    if options.json_output:
+        content = _content(protocol, endpoint.shown, signature)
+        sys.stdout.write(json.dumps(content, indent=2) + "\n")
+    else:
+        _print_tables(protocol, endpoint.shown, signature)
+    return 0
+
+
+def _content(protocol: str, endpoint: str, signature: ModelSignature) -> dict[str, object]:
+    def listed(specs: Iterable[FeatureSpec]) -> list[dict[str, object]]:
+        return [{"name": spec.name, "type": spec.dtype, "shape": list(spec.shape)} for spec in specs]
+
+    outputs = listed(signature.outputs)
+    for row, spec in zip(outputs, signature.outputs, strict=True):
+        row["classes"] = None if spec.classes is None else list(spec.classes)
+    return {
+        "protocol": protocol,
+        "endpoint": endpoint,
+        "fingerprint": signature.fingerprint(),
+        "inputs": listed(signature.inputs),
+        "outputs": outputs,
+    }
+
+
+def _print_tables(protocol: str, endpoint: str, signature: ModelSignature) -> None:
+    from rich.table import Table
+
+    console = TERMINAL.console()
+    console.print(f"{endpoint}\nprotocol {protocol}, fingerprint {signature.fingerprint()}\n")
+    for title, specs in (("input", signature.inputs), ("output", signature.outputs)):
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for column in (title, "type", "shape", "classes"):
+            table.add_column(column, overflow="fold")
+        for spec in specs:
+            shape = " x ".join(str(size) for size in spec.shape) if spec.kind == "array" else ""
+            table.add_row(spec.name, spec.dtype, shape, ", ".join(spec.classes or ()))
+        console.print(table)
+        console.print()
+
+
+COMMAND = Command(
+    name="inspect",
+    model=InspectOptions,
+    call=_inspect,
+    summary="Show the protocol, the inputs and the outputs of a deployment.",
+    groups={"Deployment": DEPLOYMENT},
+    metavars=METAVARS,
+)
+inspect = COMMAND.as_function()

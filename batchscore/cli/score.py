@@ -1,0 +1,60 @@
+"""``batchscore score``: the main job."""
+
+from __future__ import annotations
+
+from batchscore.cli.options import Command, GeneralOptions
+from batchscore.cli.terminal import TERMINAL
+from batchscore.config import ScoreConfig
+
+INPUT = (
+    "inputs", "input_format", "source_column", "map", "delimiter", "encoding", "null", "type",
+    "image_root", "keep", "drop", "limit",
+)  # fmt: skip
+SENDING = (
+    "batch_size", "max_batch_bytes", "concurrency", "rate_limit", "timeout", "max_attempts",
+    "max_failed_rows", "max_response_bytes",
+)  # fmt: skip
+DEPLOYMENT = (
+    "url", "token_command", "token_file", "protocol", "classes", "ca_bundle", "header",
+    "header_file",
+)  # fmt: skip
+OUTPUT = ("output", "output_format", "probs", "prefix", "report", "overwrite", "work_dir")
+
+METAVARS = {
+    "inputs": "INPUT", "output": "OUT", "url": "URL", "token_command": "COMMAND",
+    "token_file": "FILE", "ca_bundle": "FILE", "header_file": "FILE", "header": "'NAME: VALUE'",
+    "timeout": "TIME", "max_response_bytes": "SIZE", "max_batch_bytes": "SIZE",
+    "map": "FEATURE=COLUMN", "type": "COLUMN=TYPE", "delimiter": "CHAR|tab",
+    "encoding": "NAME", "source_column": "NAME", "image_root": "FOLDER", "work_dir": "FOLDER",
+    "keep": "COLUMN,...|all|none", "drop": "COLUMN,...", "limit": "ROWS",
+    "batch_size": "ROWS|auto", "concurrency": "N|auto", "rate_limit": "RATE",
+    "max_attempts": "N", "max_failed_rows": "N|P%", "classes": "A,B,...", "report": "FILE",
+    "protocol": "NAME",
+}  # fmt: skip
+
+
+def _score(config: ScoreConfig, general: GeneralOptions) -> int:
+    from batchscore.cli import runner
+    from batchscore.scorer import score as run_job
+
+    observer = TERMINAL.observer(general.progress)
+    try:
+        report = runner.run(run_job(config, observer=observer))
+    finally:
+        TERMINAL.finish(observer)
+    if report.message and report.exit_code:
+        TERMINAL.error(report.message)
+    return report.exit_code
+
+
+COMMAND = Command(
+    name="score",
+    model=ScoreConfig,
+    call=_score,
+    summary="Score the rows of files with a deployment, and write a table in input order.",
+    positional="inputs",
+    groups={"Input": INPUT, "Sending": SENDING, "Deployment": DEPLOYMENT, "Output": OUTPUT},
+    short={"output": "-o"},
+    metavars=METAVARS,
+)
+score = COMMAND.as_function()

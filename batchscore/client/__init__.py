@@ -1,0 +1,1 @@
+"""Sending requests: transport, token, limiter, retry."""

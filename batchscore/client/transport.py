@@ -1,0 +1,227 @@
+"""One HTTP try: aiohttp behind a small interface, its errors mapped in one table."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import ssl
+import time
+import urllib.request
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+from urllib.parse import urljoin
+
+import aiohttp
+
+from batchscore.endpoint import Endpoint
+from batchscore.errors import (
+    AttemptTimeoutError,
+    ConnectionFailedError,
+    DecodeError,
+    RefusedError,
+    UsageError,
+)
+from batchscore.protocols.base import Request, Response
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+    from types import TracebackType
+    from typing import Self
+
+_CONNECT_TIMEOUT_S = 5.0
+_MAX_REDIRECTS = 5
+# A bytes body over this size makes aiohttp warn; a file-like one is written in pieces.
+_LARGE_BODY_BYTES = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class TransportOptions:
+    """What a transport needs to know.
+
+    Attributes:
+        endpoint: the deployment; redirects stay on its origin.
+        headers: the user's own headers, sent with each request.
+        timeout_s: for one request, from connecting to the last byte.
+        max_response_bytes: the largest body that is read, unpacked.
+        ca_bundle: certificates to trust instead of the system's.
+    """
+
+    endpoint: Endpoint
+    headers: Mapping[str, str]
+    timeout_s: float
+    max_response_bytes: int
+    ca_bundle: Path | None = None
+
+
+class Transport(Protocol):
+    """Sends one request and reads the whole answer, whatever its status.
+
+    Raises ``ConnectionFailedError``, ``AttemptTimeoutError``, ``DecodeError`` (an answer over the
+    bound, or with a broken encoding) or ``RefusedError`` (a redirect that must not be followed).
+    """
+
+    async def send(self, request: Request, headers: Mapping[str, str]) -> Response: ...
+
+
+class HTTPTransport:
+    """The transport of earnest runs: one aiohttp session, used as an async context manager."""
+
+    def __init__(self, options: TransportOptions) -> None:
+        self._options = options
+        self._proxy = _proxy_of(options.endpoint)
+        self._ssl = _ssl_context(options.ca_bundle)
+
+    async def __aenter__(self) -> Self:
+        # The limit on connections is the limiter's business; HTTP/1.1 needs one a request.
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, ssl=self._ssl),
+            headers={"User-Agent": "batchscore", "Accept-Encoding": "gzip, deflate"},
+            timeout=aiohttp.ClientTimeout(
+                total=self._options.timeout_s, sock_connect=_CONNECT_TIMEOUT_S
+            ),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=False,  # else ~/.netrc would send a login that nobody asked for
+        )
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._session.close()
+
+    async def send(self, request: Request, headers: Mapping[str, str]) -> Response:
+        """See ``Transport``."""
+        url = request.url
+        try:
+            for _ in range(_MAX_REDIRECTS + 1):
+                answer = await self._send_once(request, url, headers)
+                if isinstance(answer, Response):
+                    return answer
+                url = answer
+        except TimeoutError:
+            raise AttemptTimeoutError(
+                f"no whole answer within {self._options.timeout_s:g} s"
+            ) from None
+        except (aiohttp.ClientPayloadError, aiohttp.http_exceptions.HttpProcessingError) as error:
+            raise ConnectionFailedError(f"the answer broke off: {_reason(error)}") from error
+        except aiohttp.ClientConnectorCertificateError as error:
+            raise RefusedError(
+                f"{self._options.endpoint.host_and_port} has a certificate that is not trusted "
+                f"({_reason(error.certificate_error)}); if it is yours, give --ca-bundle FILE"
+            ) from error
+        except (aiohttp.ClientError, OSError, asyncio.IncompleteReadError) as error:
+            raise ConnectionFailedError(_reason(error)) from error
+        raise RefusedError(f"{self._options.endpoint.shown} redirects without end")
+
+    async def _send_once(
+        self, request: Request, url: str, headers: Mapping[str, str]
+    ) -> Response | str:
+        """The answer, or the address that it redirects to."""
+        body = request.body
+        large = body is not None and len(body) > _LARGE_BODY_BYTES
+        async with self._session.request(
+            request.method,
+            url,
+            data=io.BytesIO(body) if body is not None and large else body,
+            headers={**request.headers, **self._options.headers, **headers},
+            allow_redirects=False,
+            proxy=self._proxy,
+        ) as answer:
+            if 300 <= answer.status < 400 and "Location" in answer.headers:
+                return self._redirected(request, answer, url)
+            return Response(
+                status=answer.status,
+                body=await self._read(answer),
+                headers={name.lower(): value for name, value in answer.headers.items()},
+            )
+
+    async def _read(self, answer: aiohttp.ClientResponse) -> bytes:
+        pieces: list[bytes] = []
+        size = 0
+        async for piece in answer.content.iter_any():
+            size += len(piece)
+            if size > self._options.max_response_bytes:
+                raise DecodeError(
+                    f"the answer is larger than {self._options.max_response_bytes} bytes; "
+                    "raise --max-response-bytes or lower --batch-size"
+                )
+            pieces.append(piece)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _redirected(self, request: Request, answer: aiohttp.ClientResponse, url: str) -> str:
+        target = Endpoint.parse(urljoin(url, answer.headers["Location"]))
+        mine = self._options.endpoint
+        if target.origin != mine.origin:
+            raise RefusedError(
+                f"{mine.shown} redirects to another host, {target.shown}; the token must not "
+                "follow it: give --url that address if it is right"
+            )
+        if request.method == "POST" and answer.status not in {307, 308}:
+            raise RefusedError(
+                f"{mine.shown} redirects to {target.shown} ({answer.status}), which drops the "
+                "rows: give --url that address"
+            )
+        return target.url
+
+
+def monotonic_s() -> float:
+    """The time of the running event loop, so that a simulated loop simulates the time too."""
+    try:
+        return asyncio.get_running_loop().time()
+    except RuntimeError:
+        return time.monotonic()
+
+
+def parse_headers(config_lines: tuple[str, ...], header_file: Path | None) -> dict[str, str]:
+    """The user's headers from ``--header`` and ``--header-file``.
+
+    Raises:
+        UsageError: the file cannot be read, or a line is not ``Name: value``.
+    """
+    lines = list(config_lines)
+    if header_file is not None:
+        try:
+            text = header_file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "it is no text"
+            raise UsageError(f"--header-file: cannot read {str(header_file)!r}: {reason}") from None
+        lines += [line for line in text.splitlines() if line.strip() and line[0] != "#"]
+    headers: dict[str, str] = {}
+    for number, line in enumerate(lines, start=1):
+        name, colon, value = line.partition(":")
+        if not colon or not name.strip() or any(c in line for c in "\r\n\0"):
+            # The value may be a secret, so only its place is told.
+            raise UsageError(f"header number {number} is not of the form 'Name: value'")
+        headers[name.strip()] = value.strip()
+    return headers
+
+
+def _proxy_of(endpoint: Endpoint) -> str | None:
+    """The proxy that the environment names for this host; never for this machine itself."""
+    scheme, host, _ = endpoint.origin
+    if endpoint.is_loopback or urllib.request.proxy_bypass(host):
+        return None
+    proxies = urllib.request.getproxies()
+    return proxies.get(scheme) or proxies.get("all")
+
+
+def _ssl_context(ca_bundle: Path | None) -> ssl.SSLContext | bool:
+    if ca_bundle is None:
+        return True
+    try:
+        return ssl.create_default_context(cafile=str(ca_bundle))
+    except (OSError, ssl.SSLError) as error:
+        raise UsageError(
+            f"--ca-bundle: cannot read certificates from {str(ca_bundle)!r}: {_reason(error)}"
+        ) from None
+
+
+def _reason(error: BaseException) -> str:
+    """The shortest text that says what went wrong, without addresses."""
+    cause = getattr(error, "os_error", None) or error
+    text = getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
+    return str(text).split("\n", maxsplit=1)[0]

@@ -1,0 +1,60 @@
+"""What a codec is: one feature, between Arrow and the JSON wire."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import pyarrow as pa
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedColumn:
+    """One feature of a batch, ready for a JSON encoder.
+
+    Attributes:
+        values: a value a row: None, bool, int, float (NaN and infinities are written as null by
+            the JSON encoder), Decimal, str, list, dict or ``msgspec.Raw`` (ready JSON text).
+            At a failed row the value means nothing.
+        failures: rows whose cell cannot be put on the wire, with the reason.
+        nonfinite: how many NaN and infinite numbers go out as null.
+    """
+
+    values: Sequence[object]
+    failures: Mapping[int, str] = field(default_factory=dict)
+    nonfinite: int = 0
+
+
+class InputCodec(Protocol):
+    """Encodes one input feature. Made for one column type, so that a wrong type shows early."""
+
+    def encode(self, column: pa.Array) -> EncodedColumn:
+        """The column as JSON values; may block (image files). Never raises for one bad cell."""
+        ...
+
+    def wire_bytes(self, column: pa.Array) -> int:
+        """About how many bytes the column takes on the wire, told without encoding it."""
+        ...
+
+
+class OutputCodec(Protocol):
+    """Decodes one output feature.
+
+    Attributes:
+        fields: the output columns it fills; their names are suffixes, ``""`` or ``"_probs"``.
+    """
+
+    @property
+    def fields(self) -> tuple[pa.Field, ...]: ...
+
+    def decode(self, values: Sequence[object]) -> tuple[pa.Array, ...]:
+        """The values of all rows of one answer as arrays, one a field.
+
+        Raises:
+            DecodeError: a value is not what the specification promises.
+            ModelChangedError: a class that the job has not known.
+        """
+        ...

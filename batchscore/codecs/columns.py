@@ -1,0 +1,140 @@
+"""Arrow columns reduced to the few forms that the codecs read, and how their trouble is told."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from batchscore.errors import InputError
+from batchscore.schema import UNTYPED_KEY
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from batchscore.schema import FeatureSpec
+
+MAX_SHOWN_CHARS = 40
+
+
+def plain_type(type_: pa.DataType) -> pa.DataType:
+    """The type that ``plain`` gives a column of this type."""
+    if isinstance(type_, pa.FixedShapeTensorType):
+        return type_
+    if isinstance(type_, pa.BaseExtensionType):
+        return plain_type(type_.storage_type)
+    if pa.types.is_dictionary(type_) or pa.types.is_run_end_encoded(type_):
+        return plain_type(type_.value_type)
+    if pa.types.is_string_view(type_):
+        return pa.string()
+    if pa.types.is_binary_view(type_) or pa.types.is_fixed_size_binary(type_):
+        return pa.binary()
+    if pa.types.is_list_view(type_):
+        return pa.list_(type_.value_field)
+    if pa.types.is_large_list_view(type_):
+        return pa.large_list(type_.value_field)
+    return type_
+
+
+def plain(column: pa.Array) -> pa.Array:
+    """The column without dictionary, run ends, views and foreign extension types.
+
+    Fixed-shape tensors stay what they are.
+    """
+    type_ = column.type
+    if isinstance(type_, pa.FixedShapeTensorType):
+        return column
+    if isinstance(type_, pa.BaseExtensionType):
+        return plain(column.storage)
+    if pa.types.is_dictionary(type_):
+        return plain(column.dictionary_decode())
+    if pa.types.is_run_end_encoded(type_):
+        return plain(pc.run_end_decode(column))
+    wanted = plain_type(type_)
+    if wanted == type_:
+        return column
+    if pa.types.is_list(wanted) or pa.types.is_large_list(wanted):
+        # Arrow's own cast from list views loses values (seen with 26.0).
+        return pa.array(column.to_pylist(), wanted)
+    return pc.cast(column, wanted)
+
+
+def is_text(type_: pa.DataType) -> bool:
+    """Whether a plain column of this type holds strings."""
+    return bool(pa.types.is_string(type_) or pa.types.is_large_string(type_))
+
+
+def is_bytes(type_: pa.DataType) -> bool:
+    """Whether a plain column of this type holds byte strings."""
+    return bool(pa.types.is_binary(type_) or pa.types.is_large_binary(type_))
+
+
+def is_numeric(type_: pa.DataType) -> bool:
+    """Whether a plain column of this type holds numbers or booleans."""
+    return bool(
+        pa.types.is_integer(type_)
+        or pa.types.is_floating(type_)
+        or pa.types.is_decimal(type_)
+        or pa.types.is_boolean(type_)
+    )
+
+
+def is_untyped(field: pa.Field) -> bool:
+    """Whether the column is text without a type of its own (CSV)."""
+    return UNTYPED_KEY in (field.metadata or {}) and is_text(plain_type(field.type))
+
+
+def texts(column: pa.Array) -> tuple[list[str | None], dict[int, str]]:
+    """The strings of a text or binary column, and why some rows have none.
+
+    Arrow does not promise that strings are UTF-8, so those are checked here too.
+    """
+    try:
+        if is_bytes(column.type):
+            large = pa.types.is_large_binary(column.type)
+            column = pc.cast(column, pa.large_string() if large else pa.string())
+        return column.to_pylist(), {}
+    except (pa.ArrowInvalid, UnicodeDecodeError):
+        return _texts_one_by_one(column)
+
+
+def _texts_one_by_one(column: pa.Array) -> tuple[list[str | None], dict[int, str]]:
+    if is_text(column.type):
+        large = pa.types.is_large_string(column.type)
+        column = column.view(pa.large_binary() if large else pa.binary())
+    values: list[str | None] = []
+    failures: dict[int, str] = {}
+    for row, cell in enumerate(column.to_pylist()):
+        value = None
+        try:
+            value = cell if cell is None else cell.decode()
+        except UnicodeDecodeError as error:
+            failures[row] = f"byte {error.start} of the cell is not UTF-8"
+        values.append(value)
+    return values, failures
+
+
+def named(field: pa.Field, failures: dict[int, str]) -> dict[int, str]:
+    """The failures with the column's name before each text."""
+    return {row: f"column {field.name!r}: {text}" for row, text in failures.items()}
+
+
+def shown(value: object) -> str:
+    """The value as it stands in a message, cut to about 40 characters."""
+    text = value if isinstance(value, str) else str(value)
+    return repr(text if len(text) <= MAX_SHOWN_CHARS else text[: MAX_SHOWN_CHARS - 1] + "…")
+
+
+def wrong_type(spec: FeatureSpec, field: pa.Field, wanted: str) -> InputError:
+    """The error of a column whose type can never serve the feature."""
+    shape = f" of shape {list(spec.shape)}" if spec.kind == "array" else ""
+    return InputError(
+        f"column {field.name!r} has type {field.type}, which cannot serve the feature "
+        f"{spec.name!r} ({spec.dtype}{shape}); it takes {wanted}"
+    )
+
+
+def nulls(column: Sequence[object]) -> list[object]:
+    """As many nulls as the column has rows."""
+    return [None] * len(column)

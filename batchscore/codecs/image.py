@@ -1,0 +1,165 @@
+"""Images: bytes, structs of bytes and path, or paths, and data URIs on the wire."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from batchscore.codecs.base import EncodedColumn
+from batchscore.codecs.columns import (
+    is_bytes,
+    is_text,
+    is_untyped,
+    named,
+    nulls,
+    plain,
+    plain_type,
+    shown,
+    texts,
+    wrong_type,
+)
+from batchscore.codecs.datauri import data_uri_bytes, media_type_of, to_data_uri
+from batchscore.codecs.folder import NO_FOLDER, ImageFolder
+from batchscore.codecs.picture import wire_picture
+from batchscore.errors import DecodeError, EncodeError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from batchscore.schema import FeatureSpec
+
+
+def image_input(spec: FeatureSpec, field: pa.Field, folder: ImageFolder | None) -> ImageInput:
+    """The codec of an image column.
+
+    Raises:
+        InputError: the column's type can hold neither pictures nor paths.
+    """
+    type_ = plain_type(field.type)
+    if not (
+        is_bytes(type_)
+        or is_text(type_)
+        or pa.types.is_null(type_)
+        or (pa.types.is_struct(type_) and _is_picture_struct(type_))
+    ):
+        raise wrong_type(spec, field, "bytes, a struct {bytes, path}, or paths")
+    return ImageInput(field, folder)
+
+
+def _is_picture_struct(type_: pa.StructType) -> bool:
+    kinds = {field.name: plain_type(field.type) for field in type_}
+    found = {"bytes": is_bytes, "path": is_text}
+    present = [name for name in found if name in kinds and not pa.types.is_null(kinds[name])]
+    return bool(present) and all(found[name](kinds[name]) for name in present)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageInput:
+    """Pictures as data URIs; PNG and JPEG files in mode RGB or L travel as they are."""
+
+    field: pa.Field
+    folder: ImageFolder | None
+
+    def encode(self, column: pa.Array) -> EncodedColumn:
+        """The pictures as data URIs; a picture that does not open fails its row."""
+        column = plain(column)
+        values = nulls(column)
+        data, paths, failures = _bytes_and_paths(column)
+        skip_empty = is_untyped(self.field)
+        for row, (picture, path) in enumerate(zip(data, paths, strict=True)):
+            if row in failures or (picture is None and (path is None or (skip_empty and not path))):
+                continue
+            try:
+                values[row] = to_data_uri(*wire_picture(self._read(picture, path)))
+            except EncodeError as error:
+                where = "" if picture is not None or _names(error, path) else f"{shown(path)}: "
+                failures[row] = f"{where}{error}"
+        return EncodedColumn(values, named(self.field, failures))
+
+    def _read(self, picture: bytes | None, path: str | None) -> bytes:
+        if picture is not None:
+            return picture
+        cell = path or ""
+        if cell[:5].lower() == "data:":
+            media_type = media_type_of(cell)
+            if media_type is None or not media_type.startswith("image/"):
+                raise EncodeError(f"{shown(cell)} is no data URI of a picture")
+            try:
+                return data_uri_bytes(cell)
+            except ValueError as error:
+                raise EncodeError(f"{shown(cell)}: {error}") from None
+        if self.folder is None:
+            raise EncodeError(f"{shown(cell)}: {NO_FOLDER}")
+        return self.folder.read(cell)
+
+    def wire_bytes(self, column: pa.Array) -> int:
+        """Bytes grow by a third in base64; files count with their size."""
+        data, paths, _ = _bytes_and_paths(plain(column))
+        total = sum(len(picture) for picture in data if picture is not None)
+        for picture, path in zip(data, paths, strict=True):
+            if picture is not None or not path:
+                continue
+            if path[:5].lower() == "data:":
+                total += len(path) * 3 // 4
+            elif self.folder is not None:
+                total += self.folder.file_size(path)
+        return total * 4 // 3 + 32 * len(column)
+
+
+def _names(error: EncodeError, path: str | None) -> bool:
+    return path is not None and shown(path) in str(error)
+
+
+def _bytes_and_paths(
+    column: pa.Array,
+) -> tuple[Sequence[bytes | None], Sequence[str | None], dict[int, str]]:
+    """Bytes and path of each row, each perhaps null, and the rows whose path is no text."""
+    none = nulls(column)
+    if is_bytes(column.type):
+        return column.to_pylist(), none, {}  # type: ignore[return-value]
+    if is_text(column.type):
+        paths, failures = texts(column)
+        return none, paths, failures  # type: ignore[return-value]
+    if pa.types.is_null(column.type):
+        return none, none, {}  # type: ignore[return-value]
+    names = {field.name for field in column.type}
+    parts = {
+        name: plain(pc.struct_field(column, name)) for name in ("bytes", "path") if name in names
+    }
+    data = parts["bytes"].to_pylist() if "bytes" in parts else none
+    if "path" not in parts or pa.types.is_null(parts["path"].type):
+        return data, none, {}  # type: ignore[return-value]
+    paths, failures = texts(parts["path"])
+    unneeded = {row for row in failures if data[row] is not None}
+    return data, paths, {row: failures[row] for row in failures if row not in unneeded}
+
+
+@dataclass(frozen=True, slots=True)
+class ImageOutput:
+    """Pictures as the bytes that came; the media type stands in the field's metadata."""
+
+    spec: FeatureSpec
+
+    @property
+    def fields(self) -> tuple[pa.Field, ...]:
+        """One binary column."""
+        known = self.spec.media_type
+        metadata = {b"media_type": known.encode()} if known else None
+        return (pa.field("", pa.binary(), metadata=metadata),)
+
+    def decode(self, values: Sequence[object]) -> tuple[pa.Array, ...]:
+        """One binary column; null where the answer says null."""
+        return (pa.array([self._bytes(value) for value in values], pa.binary()),)
+
+    def _bytes(self, value: object) -> bytes | None:
+        if value is None:
+            return None
+        if not isinstance(value, str) or not (media_type_of(value) or "").startswith("image/"):
+            raise DecodeError(f"output {self.spec.name!r}: {shown(value)} is no picture's data URI")
+        try:
+            return data_uri_bytes(value)
+        except ValueError as error:
+            raise DecodeError(f"output {self.spec.name!r}: {shown(value)}: {error}") from None

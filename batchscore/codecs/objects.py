@@ -1,0 +1,204 @@
+"""Python objects in the place of columns: what the ``Deployment`` client takes and gives.
+
+Images are PIL images, arrays NumPy arrays, categories labels going in and a mapping of class to
+probability coming out.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+from PIL import Image, ImageFile
+
+from batchscore.codecs.columns import plain, shown
+from batchscore.codecs.picture import opened, png_bytes
+from batchscore.codecs.tensor_output import tensor_array
+from batchscore.codecs.tensor_values import float32_of, numeric_array, shape_text
+from batchscore.errors import EncodeError, InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from batchscore.schema import FeatureSpec
+
+
+def column_from_objects(spec: FeatureSpec, values: Sequence[object]) -> pa.Array:
+    """The objects as a column that ``input_codec`` takes for this feature; None is null.
+
+    Args:
+        spec: the input feature.
+        values: numbers; labels or ``{label: number}``; strings; PIL images, encoded bytes or
+            paths; array-likes of the feature's shape.
+
+    Raises:
+        InputError: an object is of a type that the feature does not take.
+    """
+    match spec.kind:
+        case "number":
+            return _number_column(spec, values)
+        case "category":
+            return pa.array([_label(spec, value) for value in values], pa.string())
+        case "text":
+            for value in values:
+                if not (value is None or isinstance(value, str)):
+                    raise _not_taken(spec, value, "a string")
+            return pa.array(values, pa.string())
+        case "image":
+            return pa.array([_picture(spec, value) for value in values], pa.binary())
+        case "array":
+            return _tensor_column(spec, values)
+
+
+def objects_from_columns(spec: FeatureSpec, arrays: Sequence[pa.Array]) -> list[Any]:
+    """The columns that ``output_codec`` made of this output, as Python objects; null is None.
+
+    Raises:
+        EncodeError: a picture does not open, or is too large to be opened safely.
+    """
+    column = arrays[0]
+    match spec.kind:
+        case "number" | "text":
+            return list(column.to_pylist())
+        case "category":
+            return list(column.to_pylist()) if len(arrays) == 1 else _probabilities(arrays[1])
+        case "image":
+            return [None if data is None else _opened(data) for data in column.to_pylist()]
+        case "array":
+            return _arrays(column)
+
+
+def _not_taken(spec: FeatureSpec, value: object, wanted: str) -> InputError:
+    return InputError(
+        f"feature {spec.name!r} ({spec.dtype}) takes {wanted}, "
+        f"not {shown(value)} ({type(value).__name__})"
+    )
+
+
+def _number_column(spec: FeatureSpec, values: Sequence[object]) -> pa.Array:
+    numbers: list[Any] = []
+    for value in values:
+        number = value
+        if isinstance(value, (np.generic, np.ndarray)) and value.size == 1:
+            number = value.item()
+        if not (number is None or isinstance(number, (int, float, Decimal))):
+            raise _not_taken(spec, value, "a number")
+        numbers.append(int(number) if isinstance(number, bool) else number)
+    kinds = {type(number) for number in numbers if number is not None}
+    if not kinds:
+        return pa.nulls(len(numbers), pa.float64())
+    try:
+        if len(kinds) == 1 and not issubclass(*kinds, float):
+            return _exact_column(numbers)
+        return pa.array([None if n is None else float(n) for n in numbers], pa.float64())
+    except (pa.ArrowInvalid, OverflowError):
+        raise InputError(
+            f"feature {spec.name!r}: a number has too many digits to be sent"
+        ) from None
+
+
+def _exact_column(numbers: list[Any]) -> pa.Array:
+    try:
+        return pa.array(numbers)
+    except (pa.ArrowInvalid, OverflowError):  # integers beyond 64 bits have a place in decimals
+        return pa.array([None if n is None else Decimal(n) for n in numbers])
+
+
+def _label(spec: FeatureSpec, value: object) -> str | None:
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, dict) and value:
+        try:
+            value = max(value, key=value.__getitem__)
+        except TypeError:
+            raise _not_taken(spec, value, "a label or {label: number}") from None
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(value)
+    if not (value is None or isinstance(value, str)):
+        raise _not_taken(spec, value, "a label or {label: number}")
+    return value
+
+
+def _picture(spec: FeatureSpec, value: object) -> bytes | None:
+    if value is None:
+        return None
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return bytes(value)
+    try:
+        if isinstance(value, Path):
+            return value.read_bytes()
+        if isinstance(value, Image.Image):
+            return _own_bytes(value) or png_bytes(value)
+    except OSError as error:
+        raise InputError(
+            f"feature {spec.name!r}: {str(value)!r} cannot be read: {error.strerror or error}"
+        ) from None
+    except EncodeError as error:
+        raise InputError(f"feature {spec.name!r}: {error}") from None
+    raise _not_taken(spec, value, "a PIL image, encoded bytes or a pathlib.Path")
+
+
+def _own_bytes(image: Image.Image) -> bytes | None:
+    """The bytes of the file behind an image that is still as it was opened.
+
+    Once its pixels are loaded they may have been changed in place, so then there are none.
+    """
+    source = image.fp if isinstance(image, ImageFile.ImageFile) and image.tile else None
+    if source is None or image.format not in {"PNG", "JPEG", "MPO"} or image.tell() != 0:
+        return None
+    position = source.tell()
+    source.seek(0)
+    try:
+        return bytes(source.read())
+    finally:
+        source.seek(position)
+
+
+def _opened(data: bytes) -> Image.Image:
+    with opened(data) as image:
+        copy = image.copy()
+    # A copy has no file to keep open, but the user may want to know what it was.
+    copy.format = image.format
+    return copy
+
+
+def _tensor_column(spec: FeatureSpec, values: Sequence[object]) -> pa.Array:
+    shape = spec.shape or (1,)
+    matrix = np.zeros((len(values), prod(shape)), np.float32)
+    for row, value in enumerate(values):
+        if value is None:
+            continue
+        try:
+            array = numeric_array(value)
+        except (ValueError, OverflowError):
+            raise _not_taken(spec, value, f"an array of shape {shape_text(shape)}") from None
+        if array.shape != shape and not (array.size == 1 and shape == (1,)):
+            raise InputError(
+                f"feature {spec.name!r} takes arrays of shape {shape_text(shape)}, "
+                f"not {shape_text(array.shape)}"
+            )
+        matrix[row] = float32_of(array.ravel())
+    absent = np.fromiter((value is None for value in values), np.bool_, len(values))
+    return tensor_array(matrix, absent, shape)
+
+
+def _arrays(column: pa.Array) -> list[np.ndarray[Any, Any] | None]:
+    storage = column.storage
+    shape = tuple(column.type.shape)
+    flat = storage.drop_null().flatten().to_numpy(zero_copy_only=False)
+    # A copy, so that each array can be written to and does not keep the others in memory.
+    found = iter(flat.reshape(-1, *shape))
+    return [next(found).copy() if ok else None for ok in storage.is_valid().to_pylist()]
+
+
+def _probabilities(column: pa.Array) -> list[dict[str, float | None] | None]:
+    rows = plain(column).to_pylist()
+    if pa.types.is_struct(column.type):
+        return list(rows)
+    return [row if row is None else {pair["label"]: pair["prob"] for pair in row} for row in rows]

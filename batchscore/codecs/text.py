@@ -1,0 +1,124 @@
+"""Text, and the text that stands for numbers, dates and times."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from batchscore.codecs.base import EncodedColumn
+from batchscore.codecs.columns import (
+    is_bytes,
+    is_numeric,
+    is_text,
+    named,
+    nulls,
+    plain,
+    plain_type,
+    shown,
+    texts,
+    wrong_type,
+)
+from batchscore.errors import DecodeError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from batchscore.schema import FeatureSpec
+
+_INT64_END = 2.0**63
+
+
+def text_input(spec: FeatureSpec, field: pa.Field) -> TextInput:
+    """The codec of a text or category column; text may also be UTF-8 in a binary column.
+
+    Raises:
+        InputError: the column's type has no text.
+    """
+    type_ = plain_type(field.type)
+    is_time = pa.types.is_date(type_) or pa.types.is_timestamp(type_) or pa.types.is_time(type_)
+    if not (
+        is_text(type_)
+        or (is_bytes(type_) and spec.kind == "text")
+        or is_numeric(type_)
+        or is_time
+        or pa.types.is_null(type_)
+    ):
+        raise wrong_type(spec, field, "strings, numbers, booleans, dates or times")
+    return TextInput(field)
+
+
+@dataclass(frozen=True, slots=True)
+class TextInput:
+    """Strings as they are; numbers, dates and times as their text."""
+
+    field: pa.Field
+
+    def encode(self, column: pa.Array) -> EncodedColumn:
+        """The texts; empty text stays empty text."""
+        column = plain(column)
+        type_ = column.type
+        if pa.types.is_null(type_):
+            return EncodedColumn(nulls(column))
+        nonfinite = 0
+        if pa.types.is_floating(type_):
+            column, nonfinite = _text_of_floats(column)
+        elif pa.types.is_timestamp(type_):
+            column = _text_of_timestamps(column)
+        elif not (is_text(type_) or is_bytes(type_)):
+            column = pc.cast(column, pa.string())
+        values, failures = texts(column)
+        return EncodedColumn(values, named(self.field, failures), nonfinite)
+
+    def wire_bytes(self, column: pa.Array) -> int:
+        """The text and its quotes; numbers are longer as text than in memory."""
+        type_ = plain_type(column.type)
+        if is_text(type_) or is_bytes(type_):
+            return int(pc.sum(pc.binary_length(plain(column))).as_py() or 0) + 3 * len(column)
+        return int(column.nbytes * 5 // 2) + 3 * len(column)
+
+
+def _text_of_floats(column: pa.Array) -> tuple[pa.Array, int]:
+    """The shortest text of each number that reads back as the same; null for NaN, infinities."""
+    if pa.types.is_float16(column.type):
+        column = pc.cast(column, pa.float32())
+    finite = pc.is_finite(column)
+    nonfinite = len(column) - column.null_count - int(pc.sum(finite).as_py() or 0)
+    column = pc.if_else(finite, column, pa.scalar(None, column.type))
+    # pandas turns integers with missing values to floats, so 3.0 was the integer (the label) 3.
+    wide = pc.cast(column, pa.float64())
+    whole = pc.and_(pc.equal(wide, pc.trunc(wide)), pc.less(pc.abs(wide), _INT64_END))
+    integers = pc.cast(pc.if_else(whole, wide, pa.scalar(None, pa.float64())), pa.int64())
+    text = pc.coalesce(pc.cast(integers, pa.string()), pc.cast(column, pa.string()))
+    return text, nonfinite
+
+
+def _text_of_timestamps(column: pa.Array) -> pa.Array:
+    """ISO 8601: ``2024-07-01T12:30:00``, with fraction and zone where there are any."""
+    text = pc.replace_substring(pc.cast(column, pa.string()), " ", "T", max_replacements=1)
+    text = pc.replace_substring_regex(text, r"\.0+(Z|[+-]|$)", r"\1")
+    return (
+        pc.replace_substring_regex(text, r"([+-]\d\d)(\d\d)$", r"\1:\2")
+        if (column.type.tz)
+        else text
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class TextOutput:
+    """Text as a string column."""
+
+    spec: FeatureSpec
+    fields: tuple[pa.Field, ...] = (pa.field("", pa.string()),)
+
+    def decode(self, values: Sequence[object]) -> tuple[pa.Array, ...]:
+        """One string column; null where the answer says null."""
+        for value in values:
+            if not (value is None or isinstance(value, str)):
+                raise DecodeError(f"output {self.spec.name!r}: {shown(value)} is no text")
+        try:
+            return (pa.array(values, pa.string()),)
+        except UnicodeEncodeError:
+            raise DecodeError(f"output {self.spec.name!r}: a text is not valid Unicode") from None

@@ -1,0 +1,103 @@
+"""Which input columns are sent, and which are carried through."""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING, Literal
+
+from batchscore.errors import InputError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    import pyarrow as pa
+
+    from batchscore.schema import ModelSignature
+
+
+def feature_columns(
+    signature: ModelSignature,
+    schema: pa.Schema,
+    mapping: Mapping[str, str],
+    *,
+    is_pictures: bool,
+) -> tuple[str, ...]:
+    """The input column of each input feature, in the signature's order.
+
+    Args:
+        signature: the deployment's features.
+        schema: the input's columns.
+        mapping: the user's FEATURE=COLUMN pairs.
+        is_pictures: the input is a folder of pictures, whose one column serves a lone image.
+
+    Raises:
+        UsageError: the mapping names an unknown feature.
+        InputError: a feature has no column.
+    """
+    features = [spec.name for spec in signature.inputs]
+    for feature in mapping:
+        if feature not in features:
+            raise UsageError(
+                f"--map: the deployment has no input {feature!r}{nearest(feature, features)}"
+            )
+    chosen = dict(mapping)
+    images = [spec.name for spec in signature.inputs if spec.kind == "image"]
+    if is_pictures and len(images) == 1 and images[0] not in schema.names:
+        chosen.setdefault(images[0], "path")
+    return tuple(_column(feature, chosen.get(feature), schema) for feature in features)
+
+
+def _column(feature: str, mapped: str | None, schema: pa.Schema) -> str:
+    name = feature if mapped is None else mapped
+    if name in schema.names:
+        return name
+    advice = nearest(name, schema.names) or f"; it has {_listed(schema.names)}"
+    if mapped is not None:
+        raise InputError(f"--map {feature}={name}: the input has no column {name!r}{advice}")
+    raise InputError(
+        f"the input has no column {name!r}, which the deployment needs{advice}; "
+        f"name another with --map '{feature}=COLUMN'"
+    )
+
+
+def kept_columns(
+    schema: pa.Schema,
+    keep: Literal["all", "none"] | Sequence[str],
+    drop: Sequence[str],
+    source_column: str | None,
+) -> tuple[str, ...]:
+    """The input columns that the output carries, in input order.
+
+    Raises:
+        UsageError: a name that the input has not.
+    """
+    chosen: Iterable[str]
+    if keep == "all":
+        chosen = schema.names
+    elif keep == "none":
+        chosen = ()
+    else:
+        chosen = keep
+    _check_known("--keep", chosen, schema.names)
+    _check_known("--drop", drop, schema.names)
+    # A source column is there only because the user asked for it.
+    wanted = ({*chosen, source_column} if source_column else {*chosen}) - set(drop)
+    return tuple(name for name in schema.names if name in wanted)
+
+
+def _check_known(option: str, names: Iterable[str], known: Sequence[str]) -> None:
+    for name in names:
+        if name not in known:
+            raise UsageError(f"{option}: the input has no column {name!r}{nearest(name, known)}")
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """A phrase that suggests the known name that comes nearest, or nothing."""
+    lowered = {candidate.lower(): candidate for candidate in known}
+    close = difflib.get_close_matches(name.lower(), lowered, n=1)
+    return f" (did you mean {lowered[close[0]]!r}?)" if close else ""
+
+
+def _listed(names: Sequence[str], limit: int = 8) -> str:
+    shown = ", ".join(repr(name) for name in names[:limit])
+    return f"{shown}, ..." if len(names) > limit else shown or "none"

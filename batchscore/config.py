@@ -1,0 +1,212 @@
+"""The options: one definition serves TOML, environment, command line and Python.
+
+Every field's description is its line in ``--help``; its type parses what people write.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from batchscore.errors import UsageError
+from batchscore.units import Duration, MaxFailedRows, RateLimit, Size
+
+InputFormat = Literal["parquet", "csv", "tsv", "arrow", "jsonl", "images"]
+OutputFormat = Literal["arrow", "parquet", "csv", "jsonl"]
+Probs = Literal["struct", "list", "none"]
+Token = str | Callable[[], str | None] | None
+
+
+def _split_commas(value: object) -> object:
+    """``a,b`` and ``["a,b", "c"]`` as a list of names; a list from TOML or Python stays itself."""
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    return value
+
+
+def _pairs(value: object) -> object:
+    """``["A=B", ...]`` as a mapping; one side of ``=`` missing is refused."""
+    if isinstance(value, str):
+        value = [value]
+    if not isinstance(value, (list, tuple)):
+        return value
+    pairs: dict[str, str] = {}
+    for item in value:
+        left, sign, right = str(item).partition("=")
+        if not (sign and left and right):
+            raise ValueError(f"{item!r} is not of the form NAME=VALUE")
+        if left in pairs:
+            raise ValueError(f"{left!r} is given twice")
+        pairs[left] = right
+    return pairs
+
+
+def _one_or_many(value: object) -> object:
+    return [value] if isinstance(value, (str, Path)) else value
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_split_commas)]
+Pairs = Annotated[dict[str, str], BeforeValidator(_pairs)]
+Many = Annotated[tuple[str, ...], BeforeValidator(_one_or_many)]
+Paths = Annotated[tuple[Path, ...], BeforeValidator(_one_or_many)]
+
+
+class _Options(BaseModel):
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", arbitrary_types_allowed=True, defer_build=True
+    )
+
+
+class RetryTable(_Options):
+    """``[retry]`` of a config file: statuses (or ``5xx``) moved to another treatment."""
+
+    retry: tuple[str, ...] = Field((), description="statuses that are retried")
+    isolate: tuple[str, ...] = Field((), description="statuses that refuse the rows of a batch")
+    stop: tuple[str, ...] = Field((), description="statuses that stop the job")
+
+    @field_validator("retry", "isolate", "stop", mode="before")
+    @classmethod
+    def _statuses(cls, value: object) -> object:
+        values = value if isinstance(value, (list, tuple)) else [value]
+        texts = tuple(str(item).lower() for item in values)
+        for text in texts:
+            if not re.fullmatch(r"[1-5](\d\d|xx)", text):
+                raise ValueError(f"{text!r} is no HTTP status; write 409 or 5xx")
+        return texts
+
+    @model_validator(mode="after")
+    def _only_once(self) -> Self:
+        everything = [*self.retry, *self.isolate, *self.stop]
+        twice = {status for status in everything if everything.count(status) > 1}
+        if twice:
+            raise ValueError(f"status {min(twice)} stands in two lists of [retry]")
+        return self
+
+
+class EndpointConfig(_Options):
+    """Where the deployment is, and how to talk to it."""
+
+    url: str = Field(description="address of the deployment, http(s)://HOST/.../forward")
+    token: Annotated[Token, Field(exclude=True, repr=False)] = None
+    token_command: str | None = Field(None, description="command that prints the token")
+    token_file: Path | None = Field(None, description="file that holds the token")
+    protocol: str = Field("rows", description="wire format of the deployment")
+    timeout: Duration = Field(60.0, gt=0, description="time for one request, answer included")
+    max_response_bytes: Size = Field(
+        256 * 2**20, gt=0, description="largest answer that is read, unpacked"
+    )
+    ca_bundle: Path | None = Field(None, description="certificates to trust, a PEM file")
+    header: Many = Field((), description="extra header 'Name: value', may be repeated", repr=False)
+    header_file: Path | None = Field(None, description="file of extra headers, one a line")
+
+    @field_validator("header")
+    @classmethod
+    def _header_form(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for line in value:
+            if not re.match(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+:", line):
+                # The value may be a secret, so only its place in the list is told.
+                raise ValueError("a header is not of the form 'Name: value'")
+        return value
+
+
+class ScoreConfig(EndpointConfig):
+    """Everything ``score`` can be told."""
+
+    inputs: Many = Field(min_length=1, description="files, folders, globs, or - for standard input")
+    output: str = Field(description="file to write: .arrow, .parquet, .csv, .jsonl, or -")
+
+    input_format: InputFormat | None = Field(None, description="format, else by suffix")
+    source_column: str | None = Field(None, description="add a column with each row's file")
+    map: Pairs = Field({}, description="FEATURE=COLUMN, may be repeated")
+    delimiter: str | None = Field(None, description="CSV delimiter, one character or 'tab'")
+    encoding: str = Field("utf-8", description="encoding of CSV and JSON Lines")
+    null: Many = Field((), description="CSV text of a null, may be repeated")
+    type: Pairs = Field({}, description="COLUMN=TYPE of a CSV column, may be repeated")
+    image_root: Path | None = Field(None, description="folder of image and .npy paths")
+    keep: Literal["all", "none"] | Names = Field("all", description="input columns in the output")
+    drop: Names = Field((), description="input columns left out of the output")
+    limit: int | None = Field(None, ge=0, description="score only the first rows")
+
+    batch_size: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
+        "auto", description="rows a request; auto: 1024 rows or 1 MiB of data"
+    )
+    max_batch_bytes: Size = Field(8 * 2**20, gt=0, description="largest body of a request")
+    concurrency: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
+        "auto", description="requests in flight; auto: 8"
+    )
+    rate_limit: RateLimit | None = Field(None, description="50req/s or 5000rows/s")
+    max_attempts: int = Field(5, ge=1, description="tries of one request")
+    max_failed_rows: MaxFailedRows | None = Field(
+        None, description="rows that may fail, a count or N%; more stop the job"
+    )
+    classes: Names = Field((), description="classes of the categorical output")
+    retry: RetryTable = Field(default_factory=RetryTable, description="statuses treated otherwise")
+
+    output_format: OutputFormat | None = Field(None, description="format, else by suffix")
+    probs: Probs = Field("struct", description="form of the class probabilities")
+    prefix: str = Field("predicted_", min_length=1, description="of the output columns")
+    report: Paths = Field((), description="write a report of the run, .json")
+    overwrite: bool = Field(False, description="replace an existing output")
+    work_dir: Path | None = Field(None, description="folder for work in progress")
+
+    @field_validator("delimiter")
+    @classmethod
+    def _one_character(cls, value: str | None) -> str | None:
+        value = "\t" if value in {"tab", "\\t"} else value
+        if value is not None and (len(value) != 1 or not value.isascii() or value in '"\r\n'):
+            raise ValueError(f"{value!r} is not one ASCII character; write ';' or tab")
+        return value
+
+    @field_validator("encoding")
+    @classmethod
+    def _known_encoding(cls, value: str) -> str:
+        try:
+            "".encode(value)
+        except LookupError:
+            raise ValueError(f"{value!r} is no encoding Python knows") from None
+        return value
+
+    @field_validator("report")
+    @classmethod
+    def _report_format(cls, value: tuple[Path, ...]) -> tuple[Path, ...]:
+        for path in value:
+            if path.suffix != ".json":
+                raise ValueError(f"{str(path)!r} does not end in .json")
+        return value
+
+    def output_options(self) -> dict[str, Any]:
+        """What of the options shows in the output file, for its metadata and for resume."""
+        names = (
+            "map", "null", "delimiter", "encoding", "type", "keep", "drop", "limit",
+            "source_column", "probs", "prefix", "classes", "batch_size", "protocol",
+        )  # fmt: skip
+        return self.model_dump(mode="json", include=set(names))
+
+
+C = TypeVar("C", bound=_Options)
+
+
+def configured(kind: type[C], values: dict[str, Any]) -> C:
+    """A configuration from Python values.
+
+    Raises:
+        UsageError: a value is wrong, missing or unknown.
+    """
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        option = ".".join(str(part) for part in first["loc"][:1]) or "options"
+        raise UsageError(f"{option}: {first['msg'].removeprefix('Value error, ')}") from None

@@ -1,0 +1,75 @@
+"""The network side, put together: transport, token, limiter, retry, client."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from batchscore.client.client import Client
+from batchscore.client.limiter import FixedLimiter
+from batchscore.client.retry import RetryPolicy, moved_treatments
+from batchscore.client.token import token_source
+from batchscore.client.transport import HTTPTransport, TransportOptions, parse_headers
+from batchscore.endpoint import Endpoint
+from batchscore.protocols import protocol as protocol_named
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from batchscore.config import EndpointConfig, RetryTable
+    from batchscore.metrics import RunMetrics
+    from batchscore.offload import Offload
+    from batchscore.protocols.base import WireProtocol
+    from batchscore.units import Rate
+
+_log = logging.getLogger("batchscore")
+
+
+@asynccontextmanager
+async def connect(
+    config: EndpointConfig,
+    *,
+    concurrency: int,
+    max_attempts: int,
+    retry: RetryTable,
+    metrics: RunMetrics,
+    offload: Offload,
+    rate: Rate | None = None,
+    on_retry: Callable[[str, int, float], None] = lambda _code, _attempt, _wait: None,
+) -> AsyncIterator[tuple[Client, WireProtocol]]:
+    """A client for a deployment, and the protocol it speaks; closed at the end.
+
+    Raises:
+        UsageError: the address, a header, the token's source or the protocol is wrong.
+    """
+    endpoint = Endpoint.parse(config.url)
+    protocol = protocol_named(config.protocol)
+    read_token = token_source(config)
+    options = TransportOptions(
+        endpoint=endpoint,
+        headers=parse_headers(config.header, config.header_file),
+        timeout_s=config.timeout,
+        max_response_bytes=config.max_response_bytes,
+        ca_bundle=config.ca_bundle,
+    )
+
+    def read_and_warn() -> str | None:
+        token = read_token()
+        if token is not None and endpoint.leaks_token:
+            _log.warning("the token goes to %s unencrypted; use https", endpoint.host_and_port)
+        return token
+
+    async with HTTPTransport(options) as transport:
+        client = Client(
+            endpoint=endpoint,
+            protocol=protocol,
+            transport=transport,
+            limiter=FixedLimiter(concurrency, rate),
+            policy=RetryPolicy(max_attempts, protocol.treatment, moved_treatments(retry)),
+            read_token=read_and_warn,
+            metrics=metrics,
+            offload=offload,
+            on_retry=on_retry,
+        )
+        yield client, protocol

@@ -1,0 +1,327 @@
+"""A deployment as a Python object: rows in, predictions out."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from contextlib import AsyncExitStack
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from batchscore.batches import Chunk, RowBatch
+from batchscore.codecs.objects import column_from_objects, objects_from_columns
+from batchscore.config import EndpointConfig, RetryTable, configured
+from batchscore.connection import connect
+from batchscore.errors import InputError, PredictionError
+from batchscore.metrics import RunMetrics
+from batchscore.offload import Threads
+from batchscore.predictor import Predictor
+
+if TYPE_CHECKING:
+    from collections.abc import (
+        AsyncIterator,
+        Callable,
+        Coroutine,
+        Iterable,
+        Iterator,
+        Mapping,
+        Sequence,
+    )
+    from types import TracebackType
+    from typing import Self
+
+    from batchscore.codecs import ImageFolder
+    from batchscore.protocols.base import EncodedRows, RowEncoder, WireProtocol
+    from batchscore.schema import FeatureSpec, ModelSignature
+
+Row = dict[str, Any]
+
+_MAX_BATCH_BYTES = 8 * 2**20
+
+
+class AsyncDeployment:
+    """A deployment for async code; an async context manager.
+
+    Values go in and come out as Python objects: numbers, strings, PIL images, NumPy arrays; a
+    category comes out as a mapping from class to probability. None is a missing value.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        token: str | Callable[[], str | None] | None = None,
+        *,
+        batch_size: int = 128,
+        concurrency: int = 8,
+        max_attempts: int = 5,
+        **options: Any,
+    ) -> None:
+        """Remember where the deployment is; nothing is sent before it is entered.
+
+        Args:
+            url: the address, ``http(s)://HOST/deployment/ID/forward``.
+            token: the token, or a function that gives it; else ``BATCHSCORE_TOKEN``.
+            batch_size: rows a request.
+            concurrency: requests in flight.
+            max_attempts: tries of one request.
+            **options: further options of the endpoint, named as on the command line:
+                ``timeout``, ``ca_bundle``, ``header``, ...
+
+        Raises:
+            UsageError: an option is wrong.
+        """
+        self._config = configured(EndpointConfig, {"url": url, "token": token, **options})
+        self._batch_size = batch_size
+        self._concurrency = concurrency
+        self._max_attempts = max_attempts
+        self._stack = AsyncExitStack()
+        self._learning = asyncio.Lock()
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            offload = stack.enter_context(Threads(2))
+            metrics = RunMetrics()
+            client, protocol = await stack.enter_async_context(
+                connect(
+                    self._config,
+                    concurrency=self._concurrency,
+                    max_attempts=self._max_attempts,
+                    retry=RetryTable(),
+                    metrics=metrics,
+                    offload=offload,
+                )
+            )
+            self._signature = await client.signature()
+            self._predictor = Predictor(
+                protocol=protocol,
+                signature=self._signature,
+                encoder=_EncoderBySchema(protocol, self._signature),
+                client=client,
+                offload=offload,
+                metrics=metrics,
+                probs="struct",
+                max_batch_bytes=_MAX_BATCH_BYTES,
+                max_encoded=2 * self._concurrency,
+            )
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._stack.aclose()
+
+    @property
+    def feature_specs_in(self) -> list[FeatureSpec]:
+        """The features that the deployment takes."""
+        return list(self._signature.inputs)
+
+    @property
+    def feature_specs_out(self) -> list[FeatureSpec]:
+        """The features that the deployment gives."""
+        return list(self._signature.outputs)
+
+    async def predict(self, **row: Any) -> Row:
+        """The prediction for one row, its features given by name."""
+        return (await self._predict_batch([row]))[0]
+
+    async def predict_many(self, rows: Iterable[Mapping[str, Any]]) -> list[Row]:
+        """The predictions for many rows, in their order.
+
+        Raises:
+            InputError: a row lacks a feature, or a value is of a type that cannot serve it.
+            PredictionError: the deployment refused rows, or did not answer in the end.
+        """
+        return [prediction async for prediction in self.predict_lazy(rows)]
+
+    async def predict_lazy(self, rows: Iterable[Mapping[str, Any]]) -> AsyncIterator[Row]:
+        """The predictions one by one, in order, while a bounded number of rows is read ahead."""
+        iterator = iter(rows)
+        pending: deque[asyncio.Task[list[Row]]] = deque()
+        try:
+            while True:
+                while len(pending) < self._concurrency:
+                    batch = list(islice(iterator, self._batch_size))
+                    if not batch:
+                        break
+                    pending.append(asyncio.create_task(self._predict_batch(batch)))
+                if not pending:
+                    return
+                for prediction in await pending.popleft():
+                    yield prediction
+        finally:
+            for task in pending:
+                task.cancel()
+            await asyncio.gather(*pending, return_exceptions=True)
+
+    async def _predict_batch(self, rows: Sequence[Mapping[str, Any]]) -> list[Row]:
+        if self._predictor.decoder is None:
+            # Classes are learned from the first answer: one request at a time until then.
+            async with self._learning:
+                if self._predictor.decoder is None:
+                    return await self._score(rows)
+        return await self._score(rows)
+
+    async def _score(self, rows: Sequence[Mapping[str, Any]]) -> list[Row]:
+        columns = _columns(rows, self._signature.inputs)
+        scored = await self._predictor.score(Chunk(0, RowBatch(columns)))
+        if scored.failures or scored.predictions is None:
+            raise PredictionError(scored.failures)
+        decoder = self._predictor.decoder
+        assert decoder is not None  # noqa: S101 - a scored row has made it
+        arrays = dict(
+            zip([field.name for field in decoder.fields], scored.predictions, strict=True)
+        )
+        outputs = {
+            spec.name: objects_from_columns(
+                spec, [arrays[name] for name in (spec.name, f"{spec.name}_probs") if name in arrays]
+            )
+            for spec in self._predictor.signature.outputs
+        }
+        return [
+            dict(zip(outputs, values, strict=True))
+            for values in zip(*outputs.values(), strict=True)
+        ]
+
+
+class Deployment:
+    """A deployment for ordinary code; a context manager, connected as soon as it is made.
+
+    Requests run on an event loop in a thread of its own, so it works inside notebooks too.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        token: str | Callable[[], str | None] | None = None,
+        **options: Any,
+    ) -> None:
+        """Connect and read the specification; the options are those of ``AsyncDeployment``.
+
+        Raises:
+            UsageError: an option is wrong.
+            UnreachableError: nobody answers there.
+            RefusedError: the deployment refuses: wrong token, disabled, not there.
+        """
+        self._deployment = AsyncDeployment(url, token, **options)
+        self._ahead = options.get("concurrency", 8)
+        self._batch_size = options.get("batch_size", 128)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(
+            target=self._loop.run_forever, name="batchscore-deployment", daemon=True
+        )
+        self._thread.start()
+        try:
+            self._run(self._deployment.__aenter__())
+        except BaseException:
+            self._stop()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections; a second call does nothing."""
+        if not self._loop.is_closed():
+            self._run(self._deployment.__aexit__(None, None, None))
+            self._stop()
+
+    @property
+    def feature_specs_in(self) -> list[FeatureSpec]:
+        """The features that the deployment takes."""
+        return self._deployment.feature_specs_in
+
+    @property
+    def feature_specs_out(self) -> list[FeatureSpec]:
+        """The features that the deployment gives."""
+        return self._deployment.feature_specs_out
+
+    def predict(self, **row: Any) -> Row:
+        """See ``AsyncDeployment.predict``."""
+        prediction: Row = self._run(self._deployment.predict(**row))
+        return prediction
+
+    def predict_many(self, rows: Iterable[Mapping[str, Any]]) -> list[Row]:
+        """See ``AsyncDeployment.predict_many``."""
+        return list(self.predict_lazy(rows))
+
+    def predict_lazy(self, rows: Iterable[Mapping[str, Any]]) -> Iterator[Row]:
+        """See ``AsyncDeployment.predict_lazy``; rows are read in the caller's thread."""
+        iterator = iter(rows)
+        pending: deque[Any] = deque()
+        try:
+            while True:
+                while len(pending) < self._ahead:
+                    batch = list(islice(iterator, self._batch_size))
+                    if not batch:
+                        break
+                    pending.append(self._submit(self._deployment._predict_batch(batch)))  # noqa: SLF001
+                if not pending:
+                    return
+                yield from pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()
+
+    def _submit(self, work: Coroutine[Any, Any, Any]) -> Any:
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def _run(self, work: Coroutine[Any, Any, Any]) -> Any:
+        return self._submit(work).result()
+
+    def _stop(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+
+class _EncoderBySchema:
+    """A row encoder for rows whose column types may differ from call to call."""
+
+    def __init__(self, protocol: WireProtocol, signature: ModelSignature) -> None:
+        self._protocol = protocol
+        self._signature = signature
+        self._folder: ImageFolder | None = None
+        self._encoders: dict[pa.Schema, RowEncoder] = {}
+
+    def encode(self, rows: RowBatch) -> EncodedRows:
+        """See ``RowEncoder.encode``."""
+        return self._encoder(rows).encode(rows)
+
+    def wire_bytes(self, rows: RowBatch) -> int:
+        """See ``RowEncoder.wire_bytes``."""
+        return self._encoder(rows).wire_bytes(rows)
+
+    def _encoder(self, rows: RowBatch) -> RowEncoder:
+        schema = rows.columns.schema
+        if schema not in self._encoders:
+            self._encoders[schema] = self._protocol.encoder(
+                self._signature, list(schema), self._folder
+            )
+        return self._encoders[schema]
+
+
+def _columns(rows: Sequence[Mapping[str, Any]], specs: Iterable[FeatureSpec]) -> pa.RecordBatch:
+    columns = {}
+    for spec in specs:
+        try:
+            values = [row[spec.name] for row in rows]
+        except KeyError:
+            lacking = next(number for number, row in enumerate(rows) if spec.name not in row)
+            raise InputError(f"row {lacking} has no feature {spec.name!r}") from None
+        columns[spec.name] = column_from_objects(spec, values)
+    return pa.RecordBatch.from_pydict(columns)

@@ -1,0 +1,88 @@
+"""A deployment's address: checked once, shown without its secrets."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass, field
+from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
+
+from batchscore.errors import UsageError
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where requests go.
+
+    Attributes:
+        url: the address with its query, without user part and fragment.
+        shown: the address as it may be printed and stored: no user part, no query.
+        origin: scheme, host and port: what a token belongs to.
+        login: user and password of the address, if it had them.
+    """
+
+    url: str
+    shown: str
+    origin: tuple[str, str, int]
+    login: tuple[str, str] | None = field(default=None, repr=False)
+
+    @classmethod
+    def parse(cls, url: str) -> Endpoint:
+        """Check an address.
+
+        Raises:
+            UsageError: it is no http(s) address with a host.
+        """
+        parts, port = _split(url)
+        host = (parts.hostname or "").lower()
+        if parts.scheme not in _DEFAULT_PORTS or not host:
+            raise UsageError(
+                f"{_redacted(url)!r} is no address of a deployment; "
+                "--url takes http(s)://HOST/deployment/ID/forward"
+            )
+        netloc = parts.netloc.rpartition("@")[2]
+        login = None
+        if parts.username:
+            login = (unquote(parts.username), unquote(parts.password or ""))
+        return cls(
+            url=urlunsplit((parts.scheme, netloc, parts.path or "/", parts.query, "")),
+            shown=urlunsplit((parts.scheme, netloc, parts.path or "/", "", "")),
+            origin=(parts.scheme, host, port or _DEFAULT_PORTS[parts.scheme]),
+            login=login,
+        )
+
+    @property
+    def host_and_port(self) -> str:
+        """``host:port``, to name in messages."""
+        _, host, port = self.origin
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether the host is this machine."""
+        host = self.origin[1]
+        try:
+            return ipaddress.ip_address(host).is_loopback
+        except ValueError:
+            return host == "localhost" or host.endswith(".localhost")
+
+    @property
+    def leaks_token(self) -> bool:
+        """Whether a token would cross a network in the clear."""
+        return self.origin[0] == "http" and not self.is_loopback
+
+
+def _split(url: str) -> tuple[SplitResult, int | None]:
+    try:
+        parts = urlsplit(url.strip())
+        return parts, parts.port
+    except ValueError as error:
+        raise UsageError(f"{_redacted(url)!r} is no address: {error}") from None
+
+
+def _redacted(url: str) -> str:
+    """An unreadable address without what may be a secret in it."""
+    head, at, tail = url.partition("?")[0].rpartition("@")
+    scheme, slashes, _ = head.partition("://")
+    return tail if not at else f"{scheme}{slashes}{tail}" if slashes else tail

@@ -1,0 +1,146 @@
+"""What a run counts while it runs, and the report it leaves."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+REPORT_SCHEMA_VERSION = 1
+
+
+class LatencyHistogram:
+    """Latencies in logarithmic buckets 2 % wide: constant memory, percentiles within 1 %."""
+
+    _GROWTH = math.log(1.02)
+    _SMALLEST_S = 1e-6
+
+    def __init__(self) -> None:
+        self._buckets: Counter[int] = Counter()
+        self.count = 0
+        self.max_s = 0.0
+
+    def record(self, seconds: float) -> None:
+        """Count one latency."""
+        bucket = round(math.log(max(seconds, self._SMALLEST_S) / self._SMALLEST_S) / self._GROWTH)
+        self._buckets[bucket] += 1
+        self.count += 1
+        self.max_s = max(self.max_s, seconds)
+
+    def percentile(self, percent: float) -> float | None:
+        """The latency in seconds that so many percent of the requests stayed within."""
+        wanted = math.ceil(self.count * percent / 100)
+        seen = 0
+        for bucket in sorted(self._buckets):
+            seen += self._buckets[bucket]
+            if seen >= wanted:
+                return min(self._SMALLEST_S * math.exp(bucket * self._GROWTH), self.max_s)
+        return None
+
+    def summary(self) -> dict[str, float | None]:
+        """The percentiles that a report shows, in seconds."""
+        points = {f"p{p:g}": self.percentile(p) for p in (50, 90, 95, 99, 99.9)}
+        return {**points, "max": self.max_s if self.count else None}
+
+
+@dataclass
+class RunMetrics:
+    """The counters of one run. Written by the event loop alone, read by observers at any time.
+
+    Attributes:
+        total_rows: how many rows the input has, where it is known before it is read.
+        rows_read, rows_scored, rows_failed: rows; scored and failed are counted when written.
+        requests: HTTP tries for predictions, retries included.
+        retries: retries by the code of what went wrong before.
+        failed_rows: failed rows by code.
+        in_flight: requests under way now.
+        bytes_sent, bytes_received: bodies of requests and answers.
+        nonfinite_as_null: NaN and infinite numbers that were sent as null.
+        latency: of each answered request, from send to last byte.
+    """
+
+    total_rows: int | None = None
+    rows_read: int = 0
+    rows_scored: int = 0
+    rows_failed: int = 0
+    requests: int = 0
+    retries: Counter[str] = field(default_factory=Counter)
+    failed_rows: Counter[str] = field(default_factory=Counter)
+    in_flight: int = 0
+    bytes_sent: int = 0
+    bytes_received: int = 0
+    nonfinite_as_null: int = 0
+    latency: LatencyHistogram = field(default_factory=LatencyHistogram)
+    clock: Callable[[], float] = time.monotonic
+    started: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.started = self.clock()
+
+    @property
+    def seconds(self) -> float:
+        """Time since the run began."""
+        return self.clock() - self.started
+
+    @property
+    def rows_done(self) -> int:
+        """Rows decided and written."""
+        return self.rows_scored + self.rows_failed
+
+    @property
+    def rows_per_second(self) -> float:
+        """Rows decided a second since the run began."""
+        return self.rows_done / max(self.seconds, 1e-9)
+
+
+@dataclass(frozen=True, slots=True)
+class RunReport:
+    """How a run ended. ``as_dict`` is the JSON of ``--report``.
+
+    Attributes:
+        status: ``ok``, ``failed_rows``, ``stopped``, ``usage``, ``temporary``, ``interrupted``
+            or ``terminated``.
+        exit_code: what the command exits with.
+        message: the error that ended the run, None at a good end.
+        input, output, endpoint: what was scored, to where; the endpoint without user and query.
+        started_at: when the run began, ISO 8601 in UTC.
+        retries, failed_rows: counts by code.
+        latency_s: percentiles of the answered requests in seconds.
+    """
+
+    status: str
+    exit_code: int
+    message: str | None = None
+    input: tuple[str, ...] = ()
+    output: str | None = None
+    endpoint: str | None = None
+    fingerprint: str | None = None
+    version: str | None = None
+    started_at: str | None = None
+    rows_read: int = 0
+    rows_scored: int = 0
+    rows_failed: int = 0
+    requests: int = 0
+    retries: dict[str, int] = field(default_factory=dict)
+    failed_rows: dict[str, int] = field(default_factory=dict)
+    bytes_sent: int = 0
+    bytes_received: int = 0
+    nonfinite_as_null: int = 0
+    seconds: float = 0.0
+    rows_per_second: float = 0.0
+    latency_s: dict[str, float | None] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, object]:
+        """The report as JSON-ready values."""
+        return {"schema_version": REPORT_SCHEMA_VERSION, **asdict(self)}
+
+    def write(self, path: Path) -> None:
+        """Write the report as JSON."""
+        path.write_text(json.dumps(self.as_dict(), indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,479 @@
+"""The crash-safe output in progress: a folder that becomes an Arrow IPC file.
+
+The folder holds the file without its footer (``rows.arrow``), a journal with one line for each
+chunk in it (``journal``), and what job it belongs to (``job.json``). Data is written before the
+line that tells of it, so whatever a crash leaves behind, the lines that check out describe rows
+that are whole. Sealing adds the footer, committing moves the file to its place.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import json
+import os
+import shutil
+import struct
+import sys
+import time
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from batchscore.disk import (
+    move_into_place,
+    output_error,
+    sync_data,
+    sync_folder,
+    write_all,
+    writing,
+)
+from batchscore.errors import OutputError, UsageError
+from batchscore.ipc_footer import BLOCK, batch_message_parts, file_head, file_tail
+
+if sys.platform != "win32":
+    import fcntl
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+__all__ = ["PartialFile", "commit", "output_error", "partial_folder", "serialize_batch"]
+
+ROWS = "rows.arrow"
+JOURNAL = "journal"
+JOB = "job.json"
+EXPORT = "export"
+
+_READ_BYTES = 2**20
+
+
+def partial_folder(out: Path, work_dir: Path | None = None) -> Path:
+    """Where the work in progress of ``out`` lives: beside it, or in ``work_dir``."""
+    return (out.parent if work_dir is None else work_dir) / f"{out.name}.partial"
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """One line of the journal: a message in the file of rows. The first is the file's head."""
+
+    offset: int
+    metadata_bytes: int
+    body_bytes: int
+    rows: int
+    crc: int
+
+    @property
+    def end(self) -> int:
+        return self.offset + self.metadata_bytes + self.body_bytes
+
+    def line(self) -> bytes:
+        """Fixed width, and a checksum of itself at the end."""
+        fields = (
+            f"{self.offset:016x} {self.metadata_bytes:016x} {self.body_bytes:016x} "
+            f"{self.rows:016x} {self.crc:08x}"
+        ).encode()
+        return fields + b" %08x\n" % zlib.crc32(fields)
+
+
+_LINE_BYTES = len(_Entry(0, 0, 0, 0, 0).line())
+
+
+def _entries(journal: bytes) -> Iterator[_Entry]:
+    """The lines of a journal up to the first that does not check."""
+    for start in range(0, len(journal) - _LINE_BYTES + 1, _LINE_BYTES):
+        line = journal[start : start + _LINE_BYTES]
+        with contextlib.suppress(ValueError):
+            entry = _Entry(*(int(field, 16) for field in line.split(b" ")[:-1]))
+            if entry.line() == line:
+                yield entry
+                continue
+        return
+
+
+def serialize_batch(batch: pa.RecordBatch) -> bytes:
+    """The bytes of a record batch as ``PartialFile.append_serialized`` takes them.
+
+    A slice takes its own bytes only, not those of the batch it was cut from.
+    """
+    columns = [_compact(column) for column in batch.columns]
+    compact = pa.RecordBatch.from_arrays(columns, schema=batch.schema)
+    return bytes(compact.serialize().to_pybytes())
+
+
+def _compact(column: pa.Array) -> pa.Array:
+    """Views into shared text are written with all of that text, so give them text of their own."""
+    own = _without_views(column.type)
+    return column if own == column.type else column.cast(own).cast(column.type)
+
+
+def _without_views(kind: pa.DataType) -> pa.DataType:
+    if kind == pa.string_view():
+        return pa.large_string()
+    if kind == pa.binary_view():
+        return pa.large_binary()
+    if pa.types.is_struct(kind):
+        fields = [kind.field(i) for i in range(kind.num_fields)]
+        return pa.struct([field.with_type(_without_views(field.type)) for field in fields])
+    for is_list, make in (
+        (pa.types.is_list, pa.list_),
+        (pa.types.is_large_list, pa.large_list),
+    ):
+        if is_list(kind):
+            return make(kind.value_field.with_type(_without_views(kind.value_type)))
+    return kind
+
+
+def _has_dictionary(kind: pa.DataType) -> bool:
+    if isinstance(kind, pa.BaseExtensionType):
+        return _has_dictionary(kind.storage_type)
+    return pa.types.is_dictionary(kind) or any(
+        _has_dictionary(kind.field(i).type) for i in range(kind.num_fields)
+    )
+
+
+class PartialFile:
+    """The one writer of a job's output. Calls must not overlap; all of them may block.
+
+    First ``open``, then ``append`` for each chunk in order, then ``seal`` and ``commit`` of what
+    it returns; ``close`` always comes last. After an ``OutputError`` only ``close`` makes sense:
+    what was durable is still there for ``open(..., resume=True)``.
+
+    Args:
+        folder: where it lives, see ``partial_folder``; made when it is opened.
+        sync_interval_s: data is made durable at most this often; 0 is after every chunk.
+        clock: seconds that never go back.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        sync_interval_s: float = 1.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.folder = folder
+        self.rows = 0
+        self._sync_interval_s = sync_interval_s
+        self._clock = clock
+        self._schema: pa.Schema | None = None
+        self._data: io.FileIO | None = None
+        self._journal: io.FileIO | None = None
+        self._lock_handle: int | None = None
+        self._blocks = bytearray()
+        self._end = 0
+        self._synced_at = 0.0
+        self._unsynced = False
+        self._failure: OutputError | None = None
+
+    @property
+    def export_path(self) -> Path:
+        """Where an exporter may write; removed with the folder."""
+        return self.folder / EXPORT
+
+    @property
+    def num_batches(self) -> int:
+        """How many record batches the file has so far."""
+        return len(self._blocks) // BLOCK.size
+
+    def exists(self) -> bool:
+        """Whether there is work in progress that could be resumed or would be lost."""
+        return (self.folder / JOB).is_file() and (self.folder / ROWS).is_file()
+
+    def identity(self) -> dict[str, object] | None:
+        """The job that the work in progress belongs to, None if absent or unreadable."""
+        try:
+            found = json.loads((self.folder / JOB).read_bytes())
+        except (OSError, ValueError):
+            return None
+        return found if isinstance(found, dict) else None
+
+    def discard(self) -> None:
+        """Remove the work in progress. Files in the folder that are not ours stay."""
+        with writing(self.folder):
+            if self._lock_handle is None and self.folder.is_dir():
+                self._lock()
+            self._close_files()
+            _remove_files(self.folder)
+            self._unlock()
+
+    def open(
+        self, schema: pa.Schema, identity: Mapping[str, object], *, resume: bool = False
+    ) -> int:
+        """Begin, or go on with what the same job left.
+
+        Args:
+            schema: of the output, without dictionary types.
+            identity: what makes it this job, as JSON values; compared, never understood.
+            resume: keep what is there, if it is of the same schema and identity and undamaged;
+                chunks after the first damaged one are dropped.
+
+        Returns:
+            The number of rows that are already in the file.
+
+        Raises:
+            ValueError: the schema has a dictionary type.
+            UsageError: another process is writing here.
+            OutputError: the folder cannot be written.
+        """
+        for field in schema:
+            if _has_dictionary(field.type):
+                raise ValueError(f"column {field.name!r} is of a dictionary type: decode it")
+        head = file_head(schema)
+        self._close_files()
+        self._failure, self._unsynced = None, False
+        self._schema, self.rows, self._blocks, self._end = schema, 0, bytearray(), 0
+        with writing(self.folder):
+            self.folder.mkdir(exist_ok=True)
+            self._lock()
+            wanted = json.loads(json.dumps(dict(identity)))
+            if not (resume and self.identity() == wanted and self._recover(schema)):
+                self._start(head, wanted)
+            self._synced_at = self._clock()
+        return self.rows
+
+    def append(self, batch: pa.RecordBatch) -> None:
+        """Add a chunk.
+
+        Raises:
+            ValueError: its columns are not those of the schema.
+            OutputError: it cannot be written.
+        """
+        if self._schema is None or not batch.schema.equals(self._schema):
+            raise ValueError("the record batch has another schema than the file")
+        self._append(memoryview(serialize_batch(batch)), batch.num_rows)
+
+    def append_serialized(self, message: bytes, rows: int) -> None:
+        """Add a chunk that ``serialize_batch`` made elsewhere; its schema is taken on trust.
+
+        Raises:
+            ValueError: the bytes are no record batch of so many rows.
+            OutputError: it cannot be written.
+        """
+        self._append(memoryview(message), rows)
+
+    def sync(self) -> None:
+        """Make everything so far durable: data first, then the journal."""
+        data, journal = self._opened()
+        if not self._unsynced:
+            return
+        with self._failing():
+            sync_data(data)
+            sync_data(journal)
+        self._unsynced = False
+        self._synced_at = self._clock()
+
+    def seal(self) -> Path:
+        """Add the footer and read the file back.
+
+        Returns:
+            The path of the whole Arrow IPC file, to be exported or committed.
+
+        Raises:
+            OutputError: it cannot be written, or does not read back as written.
+        """
+        data, _ = self._opened()
+        self.sync()
+        path = self.folder / ROWS
+        with self._failing():
+            write_all(data, file_tail(self._schema, self._blocks))
+            os.fsync(data)
+            self._close_files()
+            if not self._reads_back(path):
+                raise OSError(errno.EIO, "it does not read back as it was written")
+        return path
+
+    def close(self) -> None:
+        """Leave the work in progress on disk, durable and resumable. Safe to call twice."""
+        try:
+            if self._data is not None and self._failure is None:
+                self.sync()
+        finally:
+            self._close_files()
+            self._unlock()
+
+    def _opened(self) -> tuple[io.FileIO, io.FileIO]:
+        if self._failure is not None:
+            # What reached the disk after a failed write is unknown until it is opened anew.
+            raise OutputError(str(self._failure))
+        if self._data is None or self._journal is None:
+            raise ValueError("the partial file is not open")
+        return self._data, self._journal
+
+    @contextlib.contextmanager
+    def _failing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self._failure = output_error(self.folder, error)
+            raise self._failure from error
+
+    def _append(self, message: memoryview, rows: int) -> None:
+        data, journal = self._opened()
+        metadata_bytes, body_bytes = batch_message_parts(message, rows)
+        entry = _Entry(self._end, metadata_bytes, body_bytes, rows, zlib.crc32(message))
+        with self._failing():
+            write_all(data, message)
+            self._unsynced = True
+            write_all(journal, entry.line())
+        self._count(entry)
+        if self._clock() - self._synced_at >= self._sync_interval_s:
+            self.sync()
+
+    def _count(self, entry: _Entry) -> None:
+        self._blocks += BLOCK.pack(entry.offset, entry.metadata_bytes, entry.body_bytes)
+        self._end = entry.end
+        self.rows += entry.rows
+
+    def _start(self, head: bytes, identity: Mapping[str, object]) -> None:
+        """Fresh files; the job's identity comes last and says that the others are there."""
+        _remove_files(self.folder, keep_folder=True)
+        self._data = (self.folder / ROWS).open("xb", buffering=0)
+        self._journal = (self.folder / JOURNAL).open("xb", buffering=0)
+        write_all(self._data, head)
+        entry = _Entry(0, len(head), 0, 0, zlib.crc32(head))
+        write_all(self._journal, entry.line())
+        self._end = entry.end
+        sync_data(self._data)
+        sync_data(self._journal)
+        unfinished = self.folder / f"{JOB}.tmp"
+        with unfinished.open("wb") as job:
+            job.write(json.dumps(identity, indent=2).encode() + b"\n")
+            job.flush()
+            os.fsync(job)
+        unfinished.replace(self.folder / JOB)
+        sync_folder(self.folder)
+        sync_folder(self.folder.parent)
+
+    def _recover(self, schema: pa.Schema) -> bool:
+        """Open what is there, cut to the last chunk that is whole; False if it is of no use.
+
+        Every chunk is read and checked, not only the last ones: which of them had reached the
+        disk is unknown after a power loss, and reading is quick beside scoring again.
+        """
+        path = self.folder / ROWS
+        try:
+            entries = _entries((self.folder / JOURNAL).read_bytes())
+            _own_inode(path)
+            self._data = path.open("r+b", buffering=0)
+            self._journal = (self.folder / JOURNAL).open("r+b", buffering=0)
+        except FileNotFoundError:
+            self._close_files()
+            return False
+        lines = 0
+        for entry in entries:
+            if entry.offset != self._end or _next_crc(self._data, entry) != entry.crc:
+                break
+            if lines == 0:
+                if not _same_schema(path, entry.end, schema):
+                    break
+                self._end = entry.end
+            else:
+                self._count(entry)
+            lines += 1
+        if lines == 0:
+            self._close_files()
+            return False
+        self._unsynced = True
+        for file, length in ((self._journal, lines * _LINE_BYTES), (self._data, self._end)):
+            file.truncate(length)
+            file.seek(length)
+        return True
+
+    def _reads_back(self, path: Path) -> bool:
+        # Not memory-mapped: counting rows touches every batch, and mapped pages count as memory.
+        try:
+            with pa.OSFile(str(path)) as source, pa.ipc.open_file(source) as reader:
+                return bool(
+                    reader.schema.equals(self._schema, check_metadata=True)
+                    and reader.num_record_batches == self.num_batches
+                    and reader.count_rows() == self.rows
+                )
+        except pa.ArrowInvalid:
+            return False
+
+    def _lock(self) -> None:
+        """Keep other processes out. The lock goes when the process does, however it ends."""
+        if sys.platform == "win32" or self._lock_handle is not None:
+            return
+        handle = os.open(self.folder, os.O_RDONLY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(handle)
+            raise UsageError(
+                f"another run is writing '{self.folder}'; wait for it, or choose another output"
+            ) from None
+        except OSError:
+            pass  # a file system without locks
+        self._lock_handle = handle
+
+    def _unlock(self) -> None:
+        if self._lock_handle is not None:
+            os.close(self._lock_handle)
+            self._lock_handle = None
+
+    def _close_files(self) -> None:
+        for file in (self._data, self._journal):
+            if file is not None:
+                file.close()
+        self._data = self._journal = None
+
+
+def commit(path: Path, out: Path, *, overwrite: bool) -> None:
+    """Move a finished file to its place at once, and remove the work in progress around it.
+
+    Args:
+        path: the sealed or exported file, in the folder of the work in progress.
+        out: its place; on another file system it is first copied to a name beside it.
+        overwrite: replace what is there.
+
+    Raises:
+        UsageError: ``out`` is there and ``overwrite`` is not set; the work in progress stays.
+        OutputError: it cannot be written; the work in progress stays.
+    """
+    move_into_place(path, out, overwrite=overwrite)
+    with writing(path.parent):
+        _remove_files(path.parent)
+
+
+def _remove_files(folder: Path, *, keep_folder: bool = False) -> None:
+    # The identity goes first: without it, what a crash leaves of the rest is nobody's work.
+    for name in (JOB, f"{JOB}.tmp", JOURNAL, ROWS, EXPORT):
+        (folder / name).unlink(missing_ok=True)
+    if not keep_folder:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+
+
+def _own_inode(path: Path) -> None:
+    """Part from a committed OUT: a kill while moving can leave one file under both names."""
+    if path.stat().st_nlink > 1:
+        copy = path.with_name(EXPORT)
+        shutil.copyfile(path, copy)
+        copy.replace(path)
+
+
+def _next_crc(file: io.FileIO, entry: _Entry) -> int | None:
+    """The checksum of the next bytes of the file, None if they are not all there."""
+    left, crc = entry.metadata_bytes + entry.body_bytes, 0
+    while left:
+        data = file.read(min(left, _READ_BYTES))
+        if not data:
+            return None
+        crc = zlib.crc32(data, crc)
+        left -= len(data)
+    return crc
+
+
+def _same_schema(path: Path, head_bytes: int, schema: pa.Schema) -> bool:
+    with path.open("rb") as file:
+        head = file.read(head_bytes)
+    try:
+        found = pa.ipc.read_schema(pa.py_buffer(head[8:]))
+    except (pa.ArrowInvalid, struct.error):
+        return False
+    return bool(found.equals(schema, check_metadata=True))

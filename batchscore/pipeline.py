@@ -1,0 +1,121 @@
+"""The ordered bounded map: chunks in, results out in the same order, memory bounded.
+
+A feeder reads a chunk, waits until the window has room, starts a task for it and queues the
+task's handle; a drainer awaits the handles in order and hands each result on. One TaskGroup owns
+every task, so nothing outlives ``ordered_map``: the first error, or a cancellation from outside,
+cancels the rest and comes out as itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+
+    from batchscore.batches import Chunk
+
+R = TypeVar("R")
+
+
+@dataclass
+class Window:
+    """What has been read and is not yet written, bounded in rows and in bytes.
+
+    One chunk is always let in, however large it is, so that the job goes on.
+
+    Attributes:
+        max_rows, max_bytes: the bounds.
+        one_at_a_time: a chunk is let in only after the one before it was written.
+    """
+
+    max_rows: int
+    max_bytes: int
+    one_at_a_time: bool = False
+
+    def __post_init__(self) -> None:
+        self._chunks = 0
+        self._rows = 0
+        self._bytes = 0
+        self._freed = asyncio.Event()
+
+    async def enter(self, chunk: Chunk) -> None:
+        """Wait until the chunk fits."""
+        rows, size = chunk.rows.num_rows, chunk.rows.columns.nbytes
+        while not self._fits(rows, size):
+            self._freed.clear()
+            await self._freed.wait()
+        self._chunks += 1
+        self._rows += rows
+        self._bytes += size
+
+    def leave(self, chunk: Chunk) -> None:
+        """Make the chunk's room free again."""
+        self._chunks -= 1
+        self._rows -= chunk.rows.num_rows
+        self._bytes -= chunk.rows.columns.nbytes
+        self._freed.set()
+
+    def _fits(self, rows: int, size: int) -> bool:
+        if self._chunks == 0:
+            return True
+        if self.one_at_a_time:
+            return False
+        return self._rows + rows <= self.max_rows and self._bytes + size <= self.max_bytes
+
+
+async def ordered_map(
+    chunks: AsyncIterator[Chunk],
+    score: Callable[[Chunk], Awaitable[R]],
+    write: Callable[[R], Awaitable[None]],
+    window: Window,
+) -> None:
+    """Score chunks concurrently and write the results in the order of the chunks.
+
+    Raises:
+        Exception: the first error of reading, scoring or writing, itself and not in a group.
+    """
+    started: asyncio.Queue[tuple[Chunk, asyncio.Task[R]] | None] = asyncio.Queue()
+
+    async def feed(group: asyncio.TaskGroup) -> None:
+        async for chunk in chunks:
+            await window.enter(chunk)
+            started.put_nowait((chunk, group.create_task(_awaited(score(chunk)))))
+        started.put_nowait(None)
+
+    async def drain() -> None:
+        while (entry := await started.get()) is not None:
+            chunk, task = entry
+            await write(await task)
+            window.leave(chunk)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(feed(group))
+            group.create_task(drain())
+    except BaseExceptionGroup as errors:
+        raise first_error(errors) from None
+
+
+async def gather(parts: Iterable[Coroutine[None, None, R]]) -> list[R]:
+    """The results of all parts, run side by side; the first error cancels the others."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(part) for part in parts]
+    except BaseExceptionGroup as errors:
+        raise first_error(errors) from None
+    return [task.result() for task in tasks]
+
+
+async def _awaited(result: Awaitable[R]) -> R:
+    return await result
+
+
+def first_error(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The error that made a task group end: its siblings were only cancelled."""
+    error: BaseException = errors
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

@@ -1,0 +1,157 @@
+"""What a protocol is: bytes out, bytes in, no network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import numpy as np
+    import numpy.typing as npt
+    import pyarrow as pa
+
+    from batchscore.batches import RowBatch, RowFailure
+    from batchscore.codecs import ImageFolder
+    from batchscore.config import Probs
+    from batchscore.schema import ModelSignature
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One HTTP request; the client adds the token and the user's headers."""
+
+    method: str
+    url: str
+    body: bytes | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """One whole HTTP answer, decompressed. Header names are in lower case."""
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class Treatment(Enum):
+    """What an answer's status means for the rows of its request."""
+
+    RETRY = "retry"
+    ISOLATE = "isolate"
+    STOP = "stop"
+
+
+class EncodedRows(Protocol):
+    """The rows of a batch on the wire, of which any run can be sent.
+
+    Attributes:
+        positions: where each encoded row stands in its batch, ascending; int64 of [num_rows].
+        failures: the rows of the batch that are not among them, with the reason.
+        nonfinite: NaN and infinite numbers that go out as null.
+    """
+
+    @property
+    def positions(self) -> npt.NDArray[np.int64]: ...
+
+    @property
+    def failures(self) -> Mapping[int, RowFailure]: ...
+
+    @property
+    def nonfinite(self) -> int: ...
+
+    def size(self, start: int, stop: int) -> int:
+        """How many bytes the body of these rows has."""
+        ...
+
+    def body(self, start: int, stop: int) -> bytes:
+        """The request body for these rows."""
+        ...
+
+
+class RowEncoder(Protocol):
+    """Encodes batches of one schema. ``encode`` may block; it runs in a worker thread."""
+
+    def encode(self, rows: RowBatch) -> EncodedRows: ...
+
+    def wire_bytes(self, rows: RowBatch) -> int:
+        """About how many bytes the rows take on the wire, told without encoding them."""
+        ...
+
+
+class AnswerDecoder(Protocol):
+    """Decodes the answers of one deployment.
+
+    Attributes:
+        fields: the prediction columns, named without the user's prefix.
+    """
+
+    @property
+    def fields(self) -> tuple[pa.Field, ...]: ...
+
+    def decode(self, response: Response, num_rows: int) -> tuple[pa.Array, ...]:
+        """The predictions of one answer, an array a field, each of ``num_rows``.
+
+        Raises:
+            DecodeError: the body is not a valid answer for so many rows.
+            ModelChangedError: the answer shows another model than the signature tells.
+        """
+        ...
+
+
+class WireProtocol(Protocol):
+    """One wire format. Pure: it makes requests and reads answers, the client sends them.
+
+    The scorer sends ``metadata_request`` and reads the signature; makes one encoder for the
+    input's schema; and, as soon as the signature is complete, one decoder. Where it is not
+    complete, ``learn`` completes it from the first good answer.
+    """
+
+    name: str
+
+    def metadata_request(self, url: str) -> Request: ...
+
+    def parse_metadata(self, response: Response) -> ModelSignature:
+        """The signature of a 2xx answer.
+
+        Raises:
+            MetadataError: it is no specification of this protocol.
+        """
+        ...
+
+    def score_request(self, url: str, body: bytes) -> Request: ...
+
+    def encoder(
+        self,
+        signature: ModelSignature,
+        columns: Sequence[pa.Field],
+        folder: ImageFolder | None,
+    ) -> RowEncoder:
+        """An encoder that takes the n-th input of the signature from the n-th column.
+
+        Raises:
+            InputError: a column's type can never serve its feature.
+        """
+        ...
+
+    def decoder(self, signature: ModelSignature, *, probs: Probs) -> AnswerDecoder: ...
+
+    def is_complete(self, signature: ModelSignature, *, probs: Probs) -> bool:
+        """Whether a decoder can be made without having seen an answer."""
+        ...
+
+    def learn(self, signature: ModelSignature, response: Response, num_rows: int) -> ModelSignature:
+        """The signature completed from an answer. Raises ``DecodeError`` as ``decode`` does."""
+        ...
+
+    def treatment(self, status: int) -> Treatment:
+        """What a status other than 2xx means in this protocol."""
+        ...
+
+    def error_text(self, response: Response) -> str:
+        """The server's own words in an answer that is no prediction."""
+        ...

@@ -1,0 +1,79 @@
+"""Arrow IPC files and streams, a record batch at a time."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from batchscore.batches import RowBatch
+from batchscore.errors import InputError
+from batchscore.readers.columns import plain_schema
+from batchscore.readers.sources import blaming
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+    from pathlib import Path
+
+    from batchscore.readers.discover import InputFile
+    from batchscore.readers.formats import Skip
+
+_FILE_MAGIC = b"ARROW1"
+
+
+class ArrowReader:
+    """One Arrow IPC file or stream; which of the two, its first bytes tell."""
+
+    def __init__(self, file: InputFile, path: Path) -> None:
+        self.name = file.name
+        self._path = path
+        with blaming(self.name), path.open("rb") as raw:
+            first = raw.read(len(_FILE_MAGIC))
+        if not first:
+            raise InputError(f"{self.name}: the file is empty (0 bytes); remove it from the input")
+        if first.startswith(b"FEA1"):
+            raise InputError(f"{self.name}: the file is Feather version 1; write it as version 2")
+        self._is_file = first == _FILE_MAGIC
+        with ExitStack() as stack:
+            try:
+                opened = self._open(stack)
+                self.schema = plain_schema(opened.schema, self.name)
+                self.num_rows: int | None = self._count(opened)
+            except (OSError, pa.ArrowException) as error:
+                raise InputError(
+                    f"{self.name}: the file is no whole Arrow IPC file or stream: "
+                    f"{str(error).splitlines()[0]}"
+                ) from error
+
+    def _open(self, stack: ExitStack) -> Any:
+        mapped = stack.enter_context(pa.memory_map(str(self._path)))
+        opened = pa.ipc.open_file(mapped) if self._is_file else pa.ipc.open_stream(mapped)
+        return stack.enter_context(opened)
+
+    def _count(self, opened: Any) -> int | None:
+        # Counted from the metadata of the batches; a stream would have to be read.
+        return int(opened.count_rows()) if self._is_file else None
+
+    def scan(self, skip: Skip, columns: Collection[str] | None) -> Iterator[RowBatch]:
+        """See ``FileReader.scan``."""
+        wanted = [name for name in self.schema.names if columns is None or name in columns]
+        with ExitStack() as stack:
+            with blaming(self.name):
+                opened = self._open(stack)
+            batches = self._file_batches(opened) if self._is_file else iter(opened)
+            while True:
+                with blaming(self.name):
+                    batch = next(batches, None)
+                    if batch is None:
+                        return
+                    batch = batch.slice(skip.take(batch.num_rows)).select(wanted)
+                    # Lengths and offsets that point outside the data would end the process.
+                    batch.validate(full=True)
+                if batch.num_rows:
+                    yield RowBatch(batch)
+
+    @staticmethod
+    def _file_batches(opened: Any) -> Iterator[pa.RecordBatch]:
+        for number in range(opened.num_record_batches):
+            yield opened.get_batch(number)

@@ -1,0 +1,133 @@
+"""Columns brought into the form that the rest of the program knows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from batchscore.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from batchscore.batches import RowBatch
+
+_FORGOTTEN = {b"PARQUET:field_id"}
+
+
+def plain_type(dtype: pa.DataType) -> pa.DataType:
+    """The type with dictionaries, run-end encoding and views taken out, at any depth.
+
+    Raises:
+        InputError: an extension type is stored in one of these.
+    """
+    types = pa.types
+    if types.is_dictionary(dtype) or types.is_run_end_encoded(dtype):
+        return plain_type(dtype.value_type)
+    if isinstance(dtype, pa.BaseExtensionType):
+        if plain_type(dtype.storage_type) != dtype.storage_type:
+            raise InputError(f"the type {dtype} is stored in a dictionary; write it without")
+        return dtype
+    if types.is_map(dtype):
+        return pa.map_(plain_type(dtype.key_type), plain_type(dtype.item_type), dtype.keys_sorted)
+    if types.is_struct(dtype):
+        return pa.struct([plain_field(child) for child in dtype.fields])
+    if types.is_nested(dtype) and hasattr(dtype, "value_field"):
+        child = plain_field(dtype.value_field)
+        if types.is_fixed_size_list(dtype):
+            return pa.list_(child, dtype.list_size)
+        if types.is_large_list(dtype) or dtype.id == pa.lib.Type_LARGE_LIST_VIEW:
+            return pa.large_list(child)
+        return pa.list_(child)
+    if dtype == pa.string_view():
+        return pa.string()
+    return pa.binary() if dtype == pa.binary_view() else dtype
+
+
+def plain_field(field: pa.Field) -> pa.Field:
+    """The field with its plain type, without metadata that belongs to its file format."""
+    kept = {k: v for k, v in (field.metadata or {}).items() if k not in _FORGOTTEN}
+    return field.with_type(plain_type(field.type)).with_metadata(kept or None)
+
+
+def plain_schema(schema: pa.Schema, name: str) -> pa.Schema:
+    """The schema with plain fields and no metadata.
+
+    Raises:
+        InputError: two columns have one name, or a type is not supported; names the file.
+    """
+    check_names(schema.names, name)
+    fields = []
+    for field in schema:
+        try:
+            fields.append(plain_field(field))
+        except InputError as error:
+            raise InputError(f"{name}: column {field.name!r}: {error}") from None
+    return pa.schema(fields)
+
+
+def check_names(names: list[str], file: str) -> None:
+    """Refuse two columns of one name.
+
+    Raises:
+        InputError: naming the file and the columns.
+    """
+    if len(set(names)) < len(names):
+        twice = [column for column in dict.fromkeys(names) if names.count(column) > 1]
+        raise InputError(
+            f"{file}: several columns are named {', '.join(map(repr, twice))}; rename them"
+        )
+
+
+def _plain_array(array: pa.Array) -> pa.Array:
+    if pa.types.is_dictionary(array.type):
+        return _plain_array(array.dictionary_decode())
+    if pa.types.is_run_end_encoded(array.type):
+        return _plain_array(pc.run_end_decode(array))
+    return array
+
+
+def as_schema(batch: pa.RecordBatch, schema: pa.Schema, file: str) -> pa.RecordBatch:
+    """The batch with the columns of ``schema``: cast, reordered, null where it lacks one.
+
+    Raises:
+        InputError: a value does not fit the type; names the file and the column.
+    """
+    index = {name: i for i, name in enumerate(batch.schema.names)}
+    arrays = []
+    for field in schema:
+        if field.name not in index:
+            arrays.append(pa.nulls(batch.num_rows, field.type))
+            continue
+        array = batch.column(index[field.name])
+        if array.type != field.type:
+            try:
+                array = _plain_array(array)
+                array = array if array.type == field.type else array.cast(field.type)
+            except (pa.ArrowException, TypeError) as error:
+                raise InputError(
+                    f"{file}: column {field.name!r}: {array.type} cannot become {field.type}: "
+                    f"{str(error).splitlines()[0]}"
+                ) from error
+        arrays.append(array)
+    if not arrays:
+        return batch.select([])
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def select(schema: pa.Schema, columns: object) -> pa.Schema:
+    """The named columns of a schema in its own order; None names all."""
+    if columns is None:
+        return schema
+    return pa.schema([field for field in schema if field.name in columns])  # type: ignore[operator]
+
+
+def sliced(rows: RowBatch, max_rows: int) -> Iterator[RowBatch]:
+    """The rows in pieces of at most ``max_rows``."""
+    if rows.num_rows <= max_rows:
+        yield rows
+        return
+    for start in range(0, rows.num_rows, max_rows):
+        yield rows.slice(start, min(start + max_rows, rows.num_rows))

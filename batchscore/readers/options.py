@@ -1,0 +1,40 @@
+"""How input is to be read, and the file formats there are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+INVALID_INPUT = "invalid_input"
+"""The code of every failure that a reader finds in a row."""
+
+MAX_BATCH_ROWS = 65_536
+TARGET_BATCH_BYTES = 4 * 2**20
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """How input is to be read.
+
+    Attributes:
+        input_format: ``parquet``, ``csv``, ``tsv``, ``arrow``, ``jsonl`` or ``images`` for every
+            input; None: each file's suffix tells.
+        delimiter: one ASCII character between CSV cells; None: tab for TSV, else a comma.
+        encoding: of CSV and JSON Lines, any that Python knows.
+        null: the unquoted CSV cells that are null.
+        types: the types of CSV columns, by column.
+        source_column: name of a column to add with the file that each row came from.
+        work_dir: folder for what must be stored before it can be read (standard input).
+    """
+
+    input_format: str | None = None
+    delimiter: str | None = None
+    encoding: str = "utf-8"
+    null: tuple[str, ...] = ()
+    types: Mapping[str, str] = field(default_factory=dict)
+    source_column: str | None = None
+    work_dir: Path | None = None

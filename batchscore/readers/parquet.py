@@ -1,0 +1,85 @@
+"""Parquet files, read a few thousand rows at a time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pyarrow.parquet as pq
+
+from batchscore.batches import RowBatch
+from batchscore.errors import InputError
+from batchscore.readers.columns import plain_schema
+from batchscore.readers.options import TARGET_BATCH_BYTES
+from batchscore.readers.sources import blaming, head
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+    from pathlib import Path
+
+    from batchscore.readers.discover import InputFile
+    from batchscore.readers.formats import Skip
+
+_MAX_BATCH_ROWS = 16_384
+_BUFFER_BYTES = 2**20
+
+
+class ParquetReader:
+    """One Parquet file; its memory use does not grow with the size of its row groups."""
+
+    def __init__(self, file: InputFile, path: Path) -> None:
+        self.name = file.name
+        self._path = path
+        if path.as_posix() == file.name or not file.is_stream:
+            magic = head(file)
+        else:
+            magic = path.read_bytes()[:4] if path.stat().st_size < 4 else b"PAR1"
+        if not magic.startswith(b"PAR1"):
+            raise InputError(
+                f"{self.name}: the file is not Parquet; rename it or say --input-format"
+            )
+        with self._open() as parquet, blaming(self.name):
+            metadata = parquet.metadata
+            self.schema = plain_schema(parquet.schema_arrow, self.name)
+            groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
+            self._group_rows = [group.num_rows for group in groups]
+            self._group_bytes = [group.total_byte_size for group in groups]
+        self.num_rows: int | None = sum(self._group_rows)
+
+    def _open(self) -> pq.ParquetFile:
+        with blaming(self.name):
+            # Without pre-buffering pages are read as they are needed; with it, a whole row group.
+            return pq.ParquetFile(
+                str(self._path),
+                pre_buffer=False,
+                buffer_size=_BUFFER_BYTES,
+                page_checksum_verification=True,
+            )
+
+    def scan(self, skip: Skip, columns: Collection[str] | None) -> Iterator[RowBatch]:
+        """See ``FileReader.scan``; row groups to skip are not read."""
+        wanted = [name for name in self.schema.names if columns is None or name in columns]
+        with self._open() as parquet:
+            for group, rows in enumerate(self._group_rows):
+                if skip.rows >= rows:
+                    skip.take(rows)
+                    continue
+                row_bytes = max(1, self._group_bytes[group] // rows)
+                batches = parquet.iter_batches(
+                    batch_size=max(1, min(_MAX_BATCH_ROWS, TARGET_BATCH_BYTES // row_bytes)),
+                    row_groups=[group],
+                    columns=wanted,
+                    use_threads=False,
+                )
+                yield from self._rows(batches, wanted, skip)
+
+    def _rows(
+        self, batches: Iterator[object], wanted: list[str], skip: Skip
+    ) -> Iterator[RowBatch]:
+        while True:
+            with blaming(self.name):
+                batch = next(batches, None)
+            if batch is None:
+                return
+            passed = skip.take(batch.num_rows)
+            # A prefix "a" also names the columns "a.b"; keep to what was asked for.
+            yield RowBatch(batch.slice(passed).select(wanted))

@@ -1,0 +1,120 @@
+"""One run: its options, its counters, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from batchscore import __version__
+from batchscore.endpoint import Endpoint
+from batchscore.errors import (
+    EXIT_FAILED_ROWS,
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    EXIT_STOPPED,
+    EXIT_TERMINATED,
+    BatchscoreError,
+    UsageError,
+)
+from batchscore.metrics import RunMetrics, RunReport
+
+if TYPE_CHECKING:
+    from batchscore.config import ScoreConfig
+    from batchscore.observers import Observer
+
+_STATUS = {
+    0: "ok",
+    1: "stopped",
+    2: "usage",
+    3: "failed_rows",
+    75: "temporary",
+    130: "interrupted",
+    143: "terminated",
+}
+
+
+@dataclass
+class Run:
+    """What all parts of one run share."""
+
+    config: ScoreConfig
+    observer: Observer
+
+    def __post_init__(self) -> None:
+        self.metrics = RunMetrics()
+        self.started_at = datetime.now(UTC)
+        self.fingerprint: str | None = None
+        self.observer.on_start(self.metrics)
+
+    def exit_code(self) -> int:
+        """0 where every row was scored, or the failures are within an explicit limit."""
+        if self.metrics.rows_failed == 0 or self.config.max_failed_rows is not None:
+            return EXIT_OK
+        return EXIT_FAILED_ROWS
+
+    def report(self, exit_code: int, message: str | None = None) -> RunReport:
+        metrics = self.metrics
+        return RunReport(
+            status=_STATUS[exit_code],
+            exit_code=exit_code,
+            message=message,
+            input=self.config.inputs,
+            output=self.config.output,
+            endpoint=shown(self.config.url),
+            fingerprint=self.fingerprint,
+            version=__version__,
+            started_at=self.started_at.isoformat(timespec="milliseconds"),
+            rows_read=metrics.rows_read,
+            rows_scored=metrics.rows_scored,
+            rows_failed=metrics.rows_failed,
+            requests=metrics.requests,
+            retries=dict(metrics.retries),
+            failed_rows=dict(metrics.failed_rows),
+            bytes_sent=metrics.bytes_sent,
+            bytes_received=metrics.bytes_received,
+            nonfinite_as_null=metrics.nonfinite_as_null,
+            seconds=round(metrics.seconds, 6),
+            rows_per_second=round(metrics.rows_per_second, 3),
+            latency_s=metrics.latency.summary(),
+        )
+
+    def finish(self, report: RunReport) -> None:
+        """Tell the observer and write the reports, whatever the end was."""
+        self.observer.on_finish(report)
+        for path in self.config.report:
+            try:
+                report.write(path)
+            except OSError as error:
+                if report.exit_code in {EXIT_OK, EXIT_FAILED_ROWS}:
+                    raise UsageError(
+                        f"--report: cannot write {str(path)!r}: {error.strerror}"
+                    ) from error
+
+
+def shown(url: str) -> str | None:
+    """An address as it may be printed and stored; None for one that is no address."""
+    try:
+        return Endpoint.parse(url).shown
+    except UsageError:
+        return None
+
+
+def check_reports(config: ScoreConfig) -> None:
+    """Raise ``UsageError`` where a report could not be written at the end."""
+    for path in config.report:
+        if not path.parent.is_dir():
+            raise UsageError(f"--report: there is no folder {str(path.parent)!r}")
+
+
+def exit_code_of(error: BaseException) -> int:
+    """The exit code of a run that this error ended."""
+    if isinstance(error, BatchscoreError):
+        return error.exit_code
+    if isinstance(error, asyncio.CancelledError):
+        # Whoever cancels a run says why, as the signal's name.
+        return EXIT_TERMINATED if "SIGTERM" in error.args else EXIT_INTERRUPTED
+    if isinstance(error, KeyboardInterrupt):
+        return EXIT_INTERRUPTED
+    return EXIT_STOPPED

@@ -1,0 +1,83 @@
+"""What a deployment takes and gives: features, and the signature made of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from math import prod
+from typing import Literal
+
+FeatureType = Literal["numeric", "categorical", "text", "image", "numpy", "binary"]
+Kind = Literal["number", "category", "text", "image", "array"]
+
+FEATURE_TYPES: tuple[FeatureType, ...] = (
+    "numeric",
+    "categorical",
+    "text",
+    "image",
+    "numpy",
+    "binary",
+)
+
+UNTYPED_KEY = b"batchscore:untyped"
+"""Field metadata of a column whose text has no type of its own (CSV, mixed JSON Lines).
+
+Such a string column may serve a numeric feature, a typed string column never does.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureSpec:
+    """One input or output of a deployment.
+
+    Attributes:
+        name: the feature's name.
+        dtype: its type, in the words of the Deployment API.
+        shape: its shape; ``()`` and ``(1,)`` are scalars.
+        classes: the classes of a categorical output where they are known, sorted.
+        media_type: the media type of an image output where it is known.
+    """
+
+    name: str
+    dtype: FeatureType
+    shape: tuple[int, ...] = ()
+    classes: tuple[str, ...] | None = None
+    media_type: str | None = None
+
+    @property
+    def kind(self) -> Kind:
+        """How the feature travels: what a codec needs to know of its type and shape."""
+        match self.dtype:
+            case "categorical":
+                return "category"
+            case "text" | "image":
+                return self.dtype
+            case "numpy":
+                return "array"
+            case "numeric" | "binary":
+                return "number" if len(self.shape) <= 1 and prod(self.shape) == 1 else "array"
+
+    def __str__(self) -> str:
+        shape = f" {list(self.shape)}" if self.kind == "array" else ""
+        return f"{self.name}: {self.dtype}{shape}"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSignature:
+    """The inputs and outputs of a deployment, as its specification tells them.
+
+    Attributes:
+        inputs: the input features, in the specification's order.
+        outputs: the output features, in the specification's order.
+        tensor_json: arrays travel as ``{"shape", "data"}``; else as NumPy files in data URIs.
+    """
+
+    inputs: tuple[FeatureSpec, ...]
+    outputs: tuple[FeatureSpec, ...]
+    tensor_json: bool = True
+
+    def fingerprint(self) -> str:
+        """A short stable hash of the signature, to tell one model from another."""
+        canonical = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()[:16]

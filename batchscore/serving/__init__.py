@@ -1,0 +1,1 @@
+"""The local deployment: a model behind the Deployment API, and the demo models."""

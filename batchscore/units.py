@@ -1,0 +1,108 @@
+"""Durations, sizes, rates and percentages as people write them: ``30s``, ``8MiB``, ``50req/s``."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal, NamedTuple
+
+from pydantic import BeforeValidator, PlainSerializer
+
+_QUANTITY = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z%/]*)\s*")
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+_BYTES = {
+    "b": 1,
+    "kb": 10**3,
+    "mb": 10**6,
+    "gb": 10**9,
+    "kib": 2**10,
+    "mib": 2**20,
+    "gib": 2**30,
+}
+
+
+class Rate(NamedTuple):
+    """A bound on what is sent in a second."""
+
+    per_second: float
+    unit: Literal["requests", "rows"]
+
+
+class FailureLimit(NamedTuple):
+    """How many rows may fail: a count, or a share of the rows read."""
+
+    value: float
+    is_share: bool
+
+    def exceeded(self, failed: int, read: int) -> bool:
+        """Whether so many failed rows are too many."""
+        return failed > (self.value * read if self.is_share else self.value)
+
+
+def _split(text: str, example: str) -> tuple[float, str]:
+    match = _QUANTITY.fullmatch(text)
+    if match is None:
+        raise ValueError(f"{text!r} is not understood; write it like {example}")
+    return float(match[1]), match[2]
+
+
+def _one_of(text: str, unit: str, known: dict[str, float] | dict[str, int], example: str) -> float:
+    if unit not in known:
+        raise ValueError(f"{text!r} needs a unit ({', '.join(known)}); write it like {example}")
+    return known[unit]
+
+
+def parse_duration(value: object) -> object:
+    """Seconds of ``30s``, ``5m``, ``250ms``; a bare number is seconds."""
+    if not isinstance(value, str):
+        return value
+    number, unit = _split(value, "30s or 5m")
+    return number * _one_of(value, unit.lower() or "s", _SECONDS, "30s or 5m")
+
+
+def parse_size(value: object) -> object:
+    """Bytes of ``8MiB``, ``64kB``; a bare number is bytes."""
+    if not isinstance(value, str):
+        return value
+    number, unit = _split(value, "8MiB")
+    return int(number * _one_of(value, unit.lower() or "b", _BYTES, "8MiB"))
+
+
+def parse_rate(value: object) -> object:
+    """The rate of ``50req/s`` or ``5000rows/s``."""
+    if not isinstance(value, str):
+        return value
+    number, unit = _split(value, "50req/s or 5000rows/s")
+    match unit.lower():
+        case "req/s" | "requests/s":
+            return Rate(number, "requests")
+        case "row/s" | "rows/s":
+            return Rate(number, "rows")
+    raise ValueError(f"{value!r} needs a unit; write it like 50req/s or 5000rows/s")
+
+
+def parse_failure_limit(value: object) -> object:
+    """The limit of ``100`` (rows) or ``1%`` (of the rows read)."""
+    if isinstance(value, str):
+        number, unit = _split(value, "100 or 1%")
+        if unit not in {"", "%"} or (not unit and number != int(number)):
+            raise ValueError(f"{value!r} is not understood; write it like 100 or 1%")
+        return FailureLimit(number / 100 if unit else number, bool(unit))
+    if isinstance(value, int) and not isinstance(value, bool):
+        return FailureLimit(value, is_share=False)
+    return value
+
+
+def _rate_text(rate: Rate) -> str:
+    return f"{rate.per_second:g}{'req' if rate.unit == 'requests' else 'rows'}/s"
+
+
+def _limit_text(limit: FailureLimit) -> str:
+    return f"{limit.value * 100:g}%" if limit.is_share else f"{limit.value:g}"
+
+
+Duration = Annotated[float, BeforeValidator(parse_duration)]
+Size = Annotated[int, BeforeValidator(parse_size)]
+RateLimit = Annotated[Rate, BeforeValidator(parse_rate), PlainSerializer(_rate_text)]
+MaxFailedRows = Annotated[
+    FailureLimit, BeforeValidator(parse_failure_limit), PlainSerializer(_limit_text)
+]

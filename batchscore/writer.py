@@ -1,0 +1,169 @@
+"""The end of the pipeline: scored batches in order, into the output."""
+
+from __future__ import annotations
+
+import tempfile
+from typing import TYPE_CHECKING, Protocol
+
+import pyarrow as pa
+
+from batchscore.batches import Chunk, RowBatch, RowFailure, ScoredBatch
+from batchscore.errors import TooManyFailuresError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from batchscore.layout import OutputLayout
+    from batchscore.metrics import RunMetrics
+    from batchscore.units import FailureLimit
+
+_SPOOL_IN_MEMORY_BYTES = 16 * 2**20
+
+
+class BatchSink(Protocol):
+    """Where record batches of the output go. ``open`` once, then ``append`` in order."""
+
+    def open(self, schema: pa.Schema) -> None: ...
+
+    def append(self, batch: pa.RecordBatch) -> None: ...
+
+
+class MemorySink:
+    """Keeps the output as a table."""
+
+    def __init__(self) -> None:
+        self._schema: pa.Schema | None = None
+        self._batches: list[pa.RecordBatch] = []
+
+    def open(self, schema: pa.Schema) -> None:
+        """See ``BatchSink``."""
+        self._schema = schema
+
+    def append(self, batch: pa.RecordBatch) -> None:
+        """See ``BatchSink``."""
+        self._batches.append(batch)
+
+    def table(self) -> pa.Table:
+        """All that was appended."""
+        return pa.Table.from_batches(self._batches, schema=self._schema)
+
+
+class OrderedWriter:
+    """Counts and writes scored batches in order.
+
+    The schema is fixed before anything is written. Where it is learned from the first scored
+    row, the failed rows before it wait in a spool, which moves to disk when it grows.
+
+    Attributes:
+        layout_of: gives the layout as soon as it is known, else None.
+    """
+
+    def __init__(
+        self,
+        sink: BatchSink,
+        *,
+        layout_of: Callable[[], OutputLayout | None],
+        metrics: RunMetrics,
+        max_failed_rows: FailureLimit | None,
+        spool_dir: Path | None = None,
+    ) -> None:
+        self._sink = sink
+        self._layout_of = layout_of
+        self._metrics = metrics
+        self._max_failed_rows = max_failed_rows
+        self._spool = _Spool(spool_dir)
+        self._layout: OutputLayout | None = None
+
+    def write(self, scored: ScoredBatch) -> None:
+        """Write the next batch; blocks.
+
+        Raises:
+            TooManyFailuresError: more rows failed than the user allows.
+        """
+        self._count(scored)
+        if self._layout is None:
+            layout = self._layout_of()
+            if layout is None:
+                self._spool.append(scored)
+                return
+            self._open(layout)
+        assert self._layout is not None  # noqa: S101 - for the type checker
+        self._sink.append(self._layout.assemble(scored))
+
+    def finish(self, layout: OutputLayout) -> None:
+        """Write what waits, with this layout if none was ever known."""
+        if self._layout is None:
+            self._open(layout)
+        limit, metrics = self._max_failed_rows, self._metrics
+        if limit is not None and limit.exceeded(metrics.rows_failed, metrics.rows_read):
+            raise self._too_many(limit)
+
+    def close(self) -> None:
+        """Let go of the spool."""
+        self._spool.close()
+
+    def _open(self, layout: OutputLayout) -> None:
+        self._layout = layout
+        self._sink.open(layout.schema)
+        for scored in self._spool.batches():
+            self._sink.append(layout.assemble(scored))
+        self._spool.close()
+
+    def _count(self, scored: ScoredBatch) -> None:
+        metrics = self._metrics
+        metrics.rows_failed += len(scored.failures)
+        metrics.rows_scored += scored.chunk.rows.num_rows - len(scored.failures)
+        for failure in scored.failures.values():
+            metrics.failed_rows[failure.code] += 1
+        # A share can be judged early only where the number of rows is known.
+        limit = self._max_failed_rows
+        if limit is None or (limit.is_share and metrics.total_rows is None):
+            return
+        if limit.exceeded(metrics.rows_failed, metrics.total_rows or 0):
+            raise self._too_many(limit)
+
+    def _too_many(self, limit: FailureLimit) -> TooManyFailuresError:
+        allowed = f"{limit.value:.4g} of all" if limit.is_share else f"{limit.value:g}"
+        codes = ", ".join(f"{count} {code}" for code, count in self._metrics.failed_rows.items())
+        return TooManyFailuresError(
+            f"{self._metrics.rows_failed} rows failed ({codes}), more than --max-failed-rows "
+            f"allows ({allowed})"
+        )
+
+
+class _Spool:
+    """Batches of failed rows that wait for the schema, in input order."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = folder
+        self._file: tempfile.SpooledTemporaryFile[bytes] | None = None
+        self._stream: pa.ipc.RecordBatchStreamWriter | None = None
+
+    def append(self, scored: ScoredBatch) -> None:
+        columns = scored.chunk.rows.columns
+        reasons = pa.array([str(scored.failures[row]) for row in range(columns.num_rows)])
+        columns = columns.append_column("", reasons)
+        if self._stream is None:
+            self._file = tempfile.SpooledTemporaryFile(_SPOOL_IN_MEMORY_BYTES, dir=self._folder and str(self._folder))  # noqa: SIM115
+            self._stream = pa.ipc.new_stream(self._file, columns.schema)
+        self._stream.write_batch(columns)
+
+    def batches(self) -> Iterator[ScoredBatch]:
+        if self._stream is None or self._file is None:
+            return
+        self._stream.close()
+        self._file.seek(0)
+        for columns in pa.ipc.open_stream(self._file):
+            failures = {}
+            last = columns.num_columns - 1
+            for row, reason in enumerate(columns.column(last).to_pylist()):
+                code, _, text = reason.partition(": ")
+                failures[row] = RowFailure(code, text)
+            rows = RowBatch(columns.select(list(range(last))), failures)
+            yield ScoredBatch(Chunk(0, rows), None, failures)
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+        self._file = self._stream = None

@@ -1,0 +1,46 @@
+"""A deployment with scripted faults, for tests and benchmarks: a real server on 127.0.0.1.
+
+::
+
+    with FaultServer(*LINEAR, script=[faults.status(503), None, faults.reset("middle")]) as server:
+        ...                 # score against server.url
+        server.requests     # what arrived, in order
+
+``faults`` holds the faults and the scripts made of them, ``models`` the example models,
+``proxy`` a TCP proxy that breaks connections, ``process`` the same server as a subprocess.
+"""
+
+from __future__ import annotations
+
+from faultserver import faults
+from faultserver.faults import Fault, mixed_faults
+from faultserver.models import (
+    CLASSIFIER,
+    LINEAR,
+    Model,
+    classify_predict,
+    echo,
+    echo_predict,
+    linear_predict,
+)
+from faultserver.process import FaultServerProcess
+from faultserver.proxy import Proxy
+from faultserver.requests import RequestInfo
+from faultserver.server import FaultServer
+
+__all__ = [
+    "CLASSIFIER",
+    "LINEAR",
+    "Fault",
+    "FaultServer",
+    "FaultServerProcess",
+    "Model",
+    "Proxy",
+    "RequestInfo",
+    "classify_predict",
+    "echo",
+    "echo_predict",
+    "faults",
+    "linear_predict",
+    "mixed_faults",
+]
