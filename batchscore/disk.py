@@ -1,4 +1,4 @@
-"""Files that survive a crash: whole writes, syncs, moves at once, and errors that say what to do."""
+"""Files that survive a crash: whole writes, syncs, moves at once, errors that say what to do."""
 
 from __future__ import annotations
 

@@ -29,6 +29,12 @@ class Observer(Protocol):
     def on_finish(self, report: RunReport) -> None: ...
 
 
+class ClosingObserver(Observer, Protocol):
+    """An observer that holds something which must be given back, like the terminal."""
+
+    def close(self) -> None: ...
+
+
 class NullObserver:
     """Watches nothing; the base of observers that need only some of the calls."""
 
@@ -51,7 +57,7 @@ class NullObserver:
 class Observers(NullObserver):
     """Several observers as one."""
 
-    def __init__(self, parts: Iterable[NullObserver]) -> None:
+    def __init__(self, parts: Iterable[ClosingObserver]) -> None:
         self._parts = tuple(parts)
 
     def on_start(self, metrics: RunMetrics) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import io
 import json
 import os
 import shutil
@@ -18,11 +17,10 @@ import struct
 import sys
 import time
 import zlib
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
+from pyarrow import dataset
 
 from batchscore.disk import (
     move_into_place,
@@ -33,13 +31,17 @@ from batchscore.disk import (
     writing,
 )
 from batchscore.errors import OutputError, UsageError
-from batchscore.ipc_footer import BLOCK, batch_message_parts, file_head, file_tail
+from batchscore.ipc_footer import BLOCK, file_head, file_tail
+from batchscore.ipc_messages import batch_message_parts, has_dictionary, serialize_batch
+from batchscore.journal import LINE_BYTES, Entry, entries, next_crc
 
 if sys.platform != "win32":
     import fcntl
 
 if TYPE_CHECKING:
+    import io
     from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
 
 __all__ = ["PartialFile", "commit", "output_error", "partial_folder", "serialize_batch"]
 
@@ -48,91 +50,10 @@ JOURNAL = "journal"
 JOB = "job.json"
 EXPORT = "export"
 
-_READ_BYTES = 2**20
-
 
 def partial_folder(out: Path, work_dir: Path | None = None) -> Path:
     """Where the work in progress of ``out`` lives: beside it, or in ``work_dir``."""
     return (out.parent if work_dir is None else work_dir) / f"{out.name}.partial"
-
-
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    """One line of the journal: a message in the file of rows. The first is the file's head."""
-
-    offset: int
-    metadata_bytes: int
-    body_bytes: int
-    rows: int
-    crc: int
-
-    @property
-    def end(self) -> int:
-        return self.offset + self.metadata_bytes + self.body_bytes
-
-    def line(self) -> bytes:
-        """Fixed width, and a checksum of itself at the end."""
-        fields = (
-            f"{self.offset:016x} {self.metadata_bytes:016x} {self.body_bytes:016x} "
-            f"{self.rows:016x} {self.crc:08x}"
-        ).encode()
-        return fields + b" %08x\n" % zlib.crc32(fields)
-
-
-_LINE_BYTES = len(_Entry(0, 0, 0, 0, 0).line())
-
-
-def _entries(journal: bytes) -> Iterator[_Entry]:
-    """The lines of a journal up to the first that does not check."""
-    for start in range(0, len(journal) - _LINE_BYTES + 1, _LINE_BYTES):
-        line = journal[start : start + _LINE_BYTES]
-        with contextlib.suppress(ValueError):
-            entry = _Entry(*(int(field, 16) for field in line.split(b" ")[:-1]))
-            if entry.line() == line:
-                yield entry
-                continue
-        return
-
-
-def serialize_batch(batch: pa.RecordBatch) -> bytes:
-    """The bytes of a record batch as ``PartialFile.append_serialized`` takes them.
-
-    A slice takes its own bytes only, not those of the batch it was cut from.
-    """
-    columns = [_compact(column) for column in batch.columns]
-    compact = pa.RecordBatch.from_arrays(columns, schema=batch.schema)
-    return bytes(compact.serialize().to_pybytes())
-
-
-def _compact(column: pa.Array) -> pa.Array:
-    """Views into shared text are written with all of that text, so give them text of their own."""
-    own = _without_views(column.type)
-    return column if own == column.type else column.cast(own).cast(column.type)
-
-
-def _without_views(kind: pa.DataType) -> pa.DataType:
-    if kind == pa.string_view():
-        return pa.large_string()
-    if kind == pa.binary_view():
-        return pa.large_binary()
-    if pa.types.is_struct(kind):
-        fields = [kind.field(i) for i in range(kind.num_fields)]
-        return pa.struct([field.with_type(_without_views(field.type)) for field in fields])
-    for is_list, make in (
-        (pa.types.is_list, pa.list_),
-        (pa.types.is_large_list, pa.large_list),
-    ):
-        if is_list(kind):
-            return make(kind.value_field.with_type(_without_views(kind.value_type)))
-    return kind
-
-
-def _has_dictionary(kind: pa.DataType) -> bool:
-    if isinstance(kind, pa.BaseExtensionType):
-        return _has_dictionary(kind.storage_type)
-    return pa.types.is_dictionary(kind) or any(
-        _has_dictionary(kind.field(i).type) for i in range(kind.num_fields)
-    )
 
 
 class PartialFile:
@@ -220,7 +141,7 @@ class PartialFile:
             OutputError: the folder cannot be written.
         """
         for field in schema:
-            if _has_dictionary(field.type):
+            if has_dictionary(field.type):
                 raise ValueError(f"column {field.name!r} is of a dictionary type: decode it")
         head = file_head(schema)
         self._close_files()
@@ -314,7 +235,7 @@ class PartialFile:
     def _append(self, message: memoryview, rows: int) -> None:
         data, journal = self._opened()
         metadata_bytes, body_bytes = batch_message_parts(message, rows)
-        entry = _Entry(self._end, metadata_bytes, body_bytes, rows, zlib.crc32(message))
+        entry = Entry(self._end, metadata_bytes, body_bytes, rows, zlib.crc32(message))
         with self._failing():
             write_all(data, message)
             self._unsynced = True
@@ -323,7 +244,7 @@ class PartialFile:
         if self._clock() - self._synced_at >= self._sync_interval_s:
             self.sync()
 
-    def _count(self, entry: _Entry) -> None:
+    def _count(self, entry: Entry) -> None:
         self._blocks += BLOCK.pack(entry.offset, entry.metadata_bytes, entry.body_bytes)
         self._end = entry.end
         self.rows += entry.rows
@@ -334,7 +255,7 @@ class PartialFile:
         self._data = (self.folder / ROWS).open("xb", buffering=0)
         self._journal = (self.folder / JOURNAL).open("xb", buffering=0)
         write_all(self._data, head)
-        entry = _Entry(0, len(head), 0, 0, zlib.crc32(head))
+        entry = Entry(0, len(head), 0, 0, zlib.crc32(head))
         write_all(self._journal, entry.line())
         self._end = entry.end
         sync_data(self._data)
@@ -356,7 +277,7 @@ class PartialFile:
         """
         path = self.folder / ROWS
         try:
-            entries = _entries((self.folder / JOURNAL).read_bytes())
+            found = entries((self.folder / JOURNAL).read_bytes())
             _own_inode(path)
             self._data = path.open("r+b", buffering=0)
             self._journal = (self.folder / JOURNAL).open("r+b", buffering=0)
@@ -364,8 +285,8 @@ class PartialFile:
             self._close_files()
             return False
         lines = 0
-        for entry in entries:
-            if entry.offset != self._end or _next_crc(self._data, entry) != entry.crc:
+        for entry in found:
+            if entry.offset != self._end or next_crc(self._data, entry) != entry.crc:
                 break
             if lines == 0:
                 if not _same_schema(path, entry.end, schema):
@@ -378,7 +299,7 @@ class PartialFile:
             self._close_files()
             return False
         self._unsynced = True
-        for file, length in ((self._journal, lines * _LINE_BYTES), (self._data, self._end)):
+        for file, length in ((self._journal, lines * LINE_BYTES), (self._data, self._end)):
             file.truncate(length)
             file.seek(length)
         return True
@@ -390,7 +311,7 @@ class PartialFile:
                 return bool(
                     reader.schema.equals(self._schema, check_metadata=True)
                     and reader.num_record_batches == self.num_batches
-                    and reader.count_rows() == self.rows
+                    and dataset.dataset(str(path), format="ipc").count_rows() == self.rows
                 )
         except pa.ArrowInvalid:
             return False
@@ -455,18 +376,6 @@ def _own_inode(path: Path) -> None:
         copy = path.with_name(EXPORT)
         shutil.copyfile(path, copy)
         copy.replace(path)
-
-
-def _next_crc(file: io.FileIO, entry: _Entry) -> int | None:
-    """The checksum of the next bytes of the file, None if they are not all there."""
-    left, crc = entry.metadata_bytes + entry.body_bytes, 0
-    while left:
-        data = file.read(min(left, _READ_BYTES))
-        if not data:
-            return None
-        crc = zlib.crc32(data, crc)
-        left -= len(data)
-    return crc
 
 
 def _same_schema(path: Path, head_bytes: int, schema: pa.Schema) -> bool:

@@ -68,7 +68,7 @@ class Window:
 
 async def ordered_map(
     chunks: AsyncIterator[Chunk],
-    score: Callable[[Chunk], Awaitable[R]],
+    score: Callable[[Chunk], Coroutine[None, None, R]],
     write: Callable[[R], Awaitable[None]],
     window: Window,
 ) -> None:
@@ -82,7 +82,7 @@ async def ordered_map(
     async def feed(group: asyncio.TaskGroup) -> None:
         async for chunk in chunks:
             await window.enter(chunk)
-            started.put_nowait((chunk, group.create_task(_awaited(score(chunk)))))
+            started.put_nowait((chunk, group.create_task(score(chunk))))
         started.put_nowait(None)
 
     async def drain() -> None:
@@ -107,10 +107,6 @@ async def gather(parts: Iterable[Coroutine[None, None, R]]) -> list[R]:
     except BaseExceptionGroup as errors:
         raise first_error(errors) from None
     return [task.result() for task in tasks]
-
-
-async def _awaited(result: Awaitable[R]) -> R:
-    return await result
 
 
 def first_error(errors: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -13,13 +13,12 @@ import io
 import json
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
-from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression, Ridge
@@ -28,6 +27,9 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from batchscore.serving.demo import Digits, DigitsArray, Penguins, picture_of, pixels_of
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 SEED = 20
 DATA = Path(__file__).resolve().parents[1] / "batchscore" / "serving" / "data"

@@ -42,7 +42,9 @@ def _inspect(options: InspectOptions, _general: GeneralOptions) -> int:
 
 def _content(protocol: str, endpoint: str, signature: ModelSignature) -> dict[str, object]:
     def listed(specs: Iterable[FeatureSpec]) -> list[dict[str, object]]:
-        return [{"name": spec.name, "type": spec.dtype, "shape": list(spec.shape)} for spec in specs]
+        return [
+            {"name": spec.name, "type": spec.dtype, "shape": list(spec.shape)} for spec in specs
+        ]
 
     outputs = listed(signature.outputs)
     for row, spec in zip(outputs, signature.outputs, strict=True):

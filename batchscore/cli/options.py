@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 
 ENVIRONMENT_PREFIX = "BATCHSCORE_"
 
-_REPEATED = tuple(kind.__metadata__[0] for kind in (Many, Pairs, Paths))
-_DURATION, _SIZE = Duration.__metadata__[0], Size.__metadata__[0]
+# What the annotated types of the options carry, to know them again in a field.
+_REPEATED = tuple(get_args(kind)[1] for kind in (Many, Pairs, Paths))
+_DURATION, _SIZE = get_args(Duration)[1], get_args(Size)[1]
 _GROUPS = ("Input", "Sending", "Deployment", "Output", "Options", "General")
 
 
@@ -118,13 +119,21 @@ class Command:
     def _positional(self, info: FieldInfo, group: str) -> inspect.Parameter:
         name = self.positional or ""
         details = Parameter(
-            help=_help(info), group=_group(group), metavar=self.metavars.get(name), show_default=False
+            help=_help(info),
+            group=_group(group),
+            metavar=self.metavars.get(name),
+            show_default=False,
         )
         if is_repeated(info):
-            kind = inspect.Parameter.VAR_POSITIONAL
-            return inspect.Parameter(name, kind, annotation=Annotated[str, details])
-        kind = inspect.Parameter.POSITIONAL_ONLY
-        return inspect.Parameter(name, kind, default=None, annotation=Annotated[str | None, details])
+            return inspect.Parameter(
+                name, inspect.Parameter.VAR_POSITIONAL, annotation=Annotated[str, details]
+            )
+        return inspect.Parameter(
+            name,
+            inspect.Parameter.POSITIONAL_ONLY,
+            default=None,
+            annotation=Annotated[str | None, details],
+        )
 
 
 def is_repeated(info: FieldInfo) -> bool:
@@ -184,7 +193,10 @@ def _option(
         show_default=False,
     )
     return inspect.Parameter(
-        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, details]
+        name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=None,
+        annotation=Annotated[kind | None, details],
     )
 
 

@@ -14,11 +14,11 @@ from cyclopts.exceptions import (
     UnusedCliTokensError,
 )
 
-from batchscore.cli.words import STANDARD_STREAM, TOKEN_TEXT, nearest
+from batchscore.cli.words import STANDARD_STREAM, CREDENTIAL_ADVICE, nearest
 from batchscore.errors import UsageError
 
 if TYPE_CHECKING:
-    from cyclopts import App, CycloptsError
+    from cyclopts import App, Argument, CycloptsError, Token
 
 
 def prepared(arguments: list[str]) -> list[str]:
@@ -29,7 +29,7 @@ def prepared(arguments: list[str]) -> list[str]:
     """
     options = list(takewhile(lambda word: word != "--", arguments))
     if any(word.partition("=")[0] == "--token" for word in options):
-        raise UsageError(f"--token: {TOKEN_TEXT}")
+        raise UsageError(f"--token: {CREDENTIAL_ADVICE}")
     return [STANDARD_STREAM if word == "-" else word for word in arguments]
 
 
@@ -38,30 +38,35 @@ def reworded(error: CycloptsError, app: App) -> str:
     match error:
         case UnknownOptionError():
             # After "=" stands a value, perhaps a secret.
-            name = (error.token.keyword or error.token.value).partition("=")[0]
+            text = (error.token.keyword or error.token.value).partition("=")[0]
             names = [name for item in error.argument_collection for name in item.names]
-            return f"unknown option {name}{nearest(name, names)}"
+            text = f"unknown option {text}{nearest(text, names)}"
         case UnknownCommandError():
-            words = error.unused_tokens or [""]
+            word = _shown((error.unused_tokens or [""])[0])
             commands = [name for name in app if not name.startswith("-")]
-            hint = nearest(words[0], commands) or f"; there are {', '.join(commands)}"
-            return f"unknown command {_shown(words[0])!r}{hint}"
+            hint = nearest(word, commands) or f"; there are {', '.join(commands)}"
+            text = f"unknown command {word!r}{hint}"
+        case UnusedCliTokensError():
+            text = f"unexpected argument {_shown((error.unused_tokens or [''])[0])!r}"
         case RepeatArgumentError():
-            return f"{error.token.keyword} is given twice"
+            text = f"{error.token.keyword} is given twice"
         case MissingArgumentError():
             name = error.keyword or (error.argument.name if error.argument else "an option")
-            return f"{name} needs a value"
-        case UnusedCliTokensError():
-            words = error.unused_tokens or [""]
-            return f"unexpected argument {_shown(words[0])!r}"
+            text = f"{name} needs a value"
         case CoercionError() if error.argument is not None and error.token is not None:
-            name = error.token.keyword or error.argument.name
-            expected = ", ".join(error.argument.get_choices(force=True) or ())
-            if expected:
-                return f"{name}: {_shown(error.token.value)!r} is not one of {expected}"
-            return f"{name}: a switch takes no value, or true or false"
-    error.verbose = False
-    return _shown(" ".join(str(error).split()))
+            text = _not_a_choice(error.argument, error.token)
+        case _:
+            error.verbose = False
+            text = _shown(" ".join(str(error).split()))
+    return text
+
+
+def _not_a_choice(argument: Argument, token: Token) -> str:
+    name = token.keyword or argument.name
+    expected = ", ".join(argument.get_choices(force=True) or ())
+    if not expected:
+        return f"{name} is a switch and takes no value; {name} or {name}=false"
+    return f"{name}: {_shown(token.value)!r} is not one of {expected}"
 
 
 def _shown(text: str) -> str:

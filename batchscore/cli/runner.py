@@ -28,7 +28,7 @@ _THREADS_S = 0.3
 _WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 
 
-class Interrupted(BaseException):  # noqa: N818 (an order, like KeyboardInterrupt)
+class Interrupted(BaseException):
     """Raised when a signal ended the work, after it was cancelled.
 
     Attributes:

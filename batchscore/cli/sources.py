@@ -21,7 +21,7 @@ from batchscore.cli.options import (
     settable,
     tables,
 )
-from batchscore.cli.words import TOKEN_TEXT, nearest
+from batchscore.cli.words import CREDENTIAL_ADVICE, nearest
 from batchscore.errors import UsageError
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def _from_file(
     for key, value in content.items():
         name, place = key.replace("-", "_"), f"{path}:{key}"
         if name == "token":
-            raise UsageError(f"{place}: {TOKEN_TEXT}")
+            raise UsageError(f"{place}: {CREDENTIAL_ADVICE}")
         if name in given:
             raise UsageError(f"{place}: the key is there twice, with - and with _")
         if name in own:
@@ -150,9 +150,7 @@ def _table(value: object) -> object:
     return value
 
 
-def _validated(
-    command: Command, given: Mapping[str, Given]
-) -> tuple[BaseModel, GeneralOptions]:
+def _validated(command: Command, given: Mapping[str, Given]) -> tuple[BaseModel, GeneralOptions]:
     texts: list[str] = []
     made: list[BaseModel] = []
     for model in (command.model, GeneralOptions):
@@ -212,31 +210,33 @@ def _own_words(error: ErrorDetails) -> str:
     return error["msg"].removeprefix("Value error, ")
 
 
+_EXPECTED = {
+    "int_parsing": "a whole number",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_parsing": "a number",
+    "float_type": "a number",
+    "bool_parsing": "true or false",
+    "bool_type": "true or false",
+    "greater_than_equal": "at least {ge}",
+    "greater_than": "more than {gt:g}",
+    "less_than_equal": "at most {le}",
+    "string_type": "a text",
+    "path_type": "a path",
+    "tuple_type": "a list",
+    "dict_type": "a list of NAME=VALUE",
+    "model_type": "a table",
+    "model_attributes_type": "a table",
+    "too_short": "enough: there is nothing in it",
+    "string_too_short": "enough: there is nothing in it",
+}
+"""What Pydantic's kinds of error ask for, to stand after "is not"."""
+
+
 def _expected(error: ErrorDetails) -> str:
     context: dict[str, Any] = error.get("ctx") or {}
-    match error["type"]:
-        case "literal_error":
-            # Pydantic's text: 'struct', 'list' or 'none'.
-            return str(context["expected"]).replace(" or ", ", ").replace("'", "")
-        case "int_parsing" | "int_type" | "int_from_float":
-            return "a whole number"
-        case "float_parsing" | "float_type":
-            return "a number"
-        case "bool_parsing" | "bool_type":
-            return "true or false"
-        case "greater_than_equal":
-            return f"at least {context['ge']}"
-        case "greater_than":
-            return f"more than {context['gt']:g}"
-        case "less_than_equal":
-            return f"at most {context['le']}"
-        case "too_short" | "string_too_short":
-            return "as long as it must be: it is empty"
-        case "string_type" | "path_type":
-            return "a text"
-        case "tuple_type" | "list_type":
-            return "a list"
-        case "dict_type":
-            return "a list of NAME=VALUE"
-        case other:
-            return f"accepted ({other.replace('_', ' ')})"
+    if error["type"] == "literal_error":
+        # Pydantic lists them like this: 'struct', 'list' or 'none'.
+        return str(context["expected"]).replace(" or ", ", ").replace("'", "")
+    known = _EXPECTED.get(error["type"], "accepted ({type})")
+    return known.format(type=error["type"].replace("_", " "), **context)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from batchscore.cli.options import GeneralOptions
-    from batchscore.observers import Observer
+    from batchscore.observers import ClosingObserver
 
 _BOLD_RED, _YELLOW, _RESET = "\x1b[1;31m", "\x1b[33m", "\x1b[0m"
 
@@ -110,11 +110,11 @@ class Terminal:
             emoji=False,
         )
 
-    def observer(self, progress: str, *, summary: bool = True) -> Observer:
+    def observer(self, progress: str, *, summary: bool = True) -> ClosingObserver:
         """The observers of a run: the progress as ordered, retries if verbose, the summary."""
         from batchscore.observers import LogObserver, Observers, RetryLog, Summary
 
-        parts: list[Observer] = []
+        parts: list[ClosingObserver] = []
         if not self.quiet:
             if progress == "auto":
                 progress = "bar" if sys.stderr.isatty() and _can_draw() else "plain"
@@ -131,11 +131,9 @@ class Terminal:
                 parts.append(Summary(self.note))
         return Observers(parts)
 
-    def finish(self, observer: Observer) -> None:
+    def finish(self, observer: ClosingObserver) -> None:
         """Take the display away, however the run ended."""
-        close = getattr(observer, "close", None)
-        if close is not None:
-            close()
+        observer.close()
         self._live = None
 
 

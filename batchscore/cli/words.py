@@ -14,7 +14,7 @@ STANDARD_STREAM = "\0"
 No argument of a process can hold this character.
 """
 
-TOKEN_TEXT = (
+CREDENTIAL_ADVICE = (
     "a token is never given as an option or in a config file, where others can read it; "
     "use token_file, token_command or the variable BATCHSCORE_TOKEN"
 )

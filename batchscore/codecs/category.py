@@ -133,12 +133,12 @@ class CategoryOutput:
     def _labels(self, matrix: Matrix, bare: Mapping[int, str] | None) -> pa.Array:
         if matrix.shape[1] == 0:
             return pa.array([(bare or {}).get(row) for row in range(len(matrix))], pa.string())
-        unknown = np.isnan(matrix)
+        unknown: Mask = np.isnan(matrix)
         best = np.where(unknown, -np.inf, matrix).argmax(axis=1).astype(np.int32)
-        # -inf is no probability, but a row of it must not lose its label to one that is unknown.
-        ties = np.isneginf(np.take_along_axis(matrix, best[:, None], 1)[:, 0])
-        best[ties] = unknown[ties].argmin(axis=1)
-        none = unknown.all(axis=1)
+        # Where nothing but -inf is known (scores may be logarithms), that is the greatest.
+        lost: Mask = np.take_along_axis(unknown, best[:, None], 1)[:, 0]
+        best[lost] = unknown[lost].argmin(axis=1)
+        none: Mask = np.asarray(unknown.all(axis=1))
         if bare:
             place = {name: column for column, name in enumerate(self.classes)}
             for row, label in bare.items():

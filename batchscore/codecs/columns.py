@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -11,11 +11,20 @@ from batchscore.errors import InputError
 from batchscore.schema import UNTYPED_KEY
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from batchscore.schema import FeatureSpec
 
 MAX_SHOWN_CHARS = 40
+
+
+_SIMPLER: tuple[tuple[Callable[[pa.DataType], bool], Callable[[Any], pa.DataType]], ...] = (
+    (pa.types.is_string_view, lambda _: pa.string()),
+    (pa.types.is_binary_view, lambda _: pa.binary()),
+    (pa.types.is_fixed_size_binary, lambda _: pa.binary()),
+    (pa.types.is_list_view, lambda type_: pa.list_(type_.value_field)),
+    (pa.types.is_large_list_view, lambda type_: pa.large_list(type_.value_field)),
+)
 
 
 def plain_type(type_: pa.DataType) -> pa.DataType:
@@ -26,15 +35,7 @@ def plain_type(type_: pa.DataType) -> pa.DataType:
         return plain_type(type_.storage_type)
     if pa.types.is_dictionary(type_) or pa.types.is_run_end_encoded(type_):
         return plain_type(type_.value_type)
-    if pa.types.is_string_view(type_):
-        return pa.string()
-    if pa.types.is_binary_view(type_) or pa.types.is_fixed_size_binary(type_):
-        return pa.binary()
-    if pa.types.is_list_view(type_):
-        return pa.list_(type_.value_field)
-    if pa.types.is_large_list_view(type_):
-        return pa.large_list(type_.value_field)
-    return type_
+    return next((simpler(type_) for is_kind, simpler in _SIMPLER if is_kind(type_)), type_)
 
 
 def plain(column: pa.Array) -> pa.Array:
@@ -43,7 +44,8 @@ def plain(column: pa.Array) -> pa.Array:
     Fixed-shape tensors stay what they are.
     """
     type_ = column.type
-    if isinstance(type_, pa.FixedShapeTensorType):
+    wanted = plain_type(type_)
+    if wanted == type_:
         return column
     if isinstance(type_, pa.BaseExtensionType):
         return plain(column.storage)
@@ -51,9 +53,6 @@ def plain(column: pa.Array) -> pa.Array:
         return plain(column.dictionary_decode())
     if pa.types.is_run_end_encoded(type_):
         return plain(pc.run_end_decode(column))
-    wanted = plain_type(type_)
-    if wanted == type_:
-        return column
     if pa.types.is_list(wanted) or pa.types.is_large_list(wanted):
         # Arrow's own cast from list views loses values (seen with 26.0).
         return pa.array(column.to_pylist(), wanted)

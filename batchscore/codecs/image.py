@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -117,24 +117,24 @@ def _bytes_and_paths(
     column: pa.Array,
 ) -> tuple[Sequence[bytes | None], Sequence[str | None], dict[int, str]]:
     """Bytes and path of each row, each perhaps null, and the rows whose path is no text."""
-    none = nulls(column)
+    none: list[Any] = nulls(column)
     if is_bytes(column.type):
-        return column.to_pylist(), none, {}  # type: ignore[return-value]
+        return column.to_pylist(), none, {}
     if is_text(column.type):
         paths, failures = texts(column)
-        return none, paths, failures  # type: ignore[return-value]
+        return none, paths, failures
     if pa.types.is_null(column.type):
-        return none, none, {}  # type: ignore[return-value]
+        return none, none, {}
     names = {field.name for field in column.type}
     parts = {
         name: plain(pc.struct_field(column, name)) for name in ("bytes", "path") if name in names
     }
     data = parts["bytes"].to_pylist() if "bytes" in parts else none
     if "path" not in parts or pa.types.is_null(parts["path"].type):
-        return data, none, {}  # type: ignore[return-value]
+        return data, none, {}
     paths, failures = texts(parts["path"])
-    unneeded = {row for row in failures if data[row] is not None}
-    return data, paths, {row: failures[row] for row in failures if row not in unneeded}
+    # Where there are bytes, the path is not looked at.
+    return data, paths, {row: why for row, why in failures.items() if data[row] is None}
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,11 +88,11 @@ def _number_column(spec: FeatureSpec, values: Sequence[object]) -> pa.Array:
         if not (number is None or isinstance(number, (int, float, Decimal))):
             raise _not_taken(spec, value, "a number")
         numbers.append(int(number) if isinstance(number, bool) else number)
-    kinds = {type(number) for number in numbers if number is not None}
-    if not kinds:
+    given = [number for number in numbers if number is not None]
+    if not given:
         return pa.nulls(len(numbers), pa.float64())
     try:
-        if len(kinds) == 1 and not issubclass(*kinds, float):
+        if all(isinstance(n, int) for n in given) or all(isinstance(n, Decimal) for n in given):
             return _exact_column(numbers)
         return pa.array([None if n is None else float(n) for n in numbers], pa.float64())
     except (pa.ArrowInvalid, OverflowError):

@@ -9,7 +9,7 @@ from io import BytesIO
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, JpegImagePlugin, PngImagePlugin
+from PIL import Image, JpegImagePlugin, PngImagePlugin, UnidentifiedImageError
 
 from batchscore.errors import EncodeError
 
@@ -87,7 +87,7 @@ def opened(data: bytes) -> Iterator[Image.Image]:
         raise EncodeError(
             f"the picture has more than {Image.MAX_IMAGE_PIXELS} pixels, the most that is safe"
         ) from None
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         raise EncodeError("the picture does not open: its format is not known") from None
     except Exception as error:  # noqa: BLE001  (Pillow's readers raise anything)
         raise EncodeError(f"the picture does not open: {error}") from None

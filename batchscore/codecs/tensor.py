@@ -165,9 +165,9 @@ class TensorInput:
             flat, _ = _flatten(lists.filter(pa.array(~bad)), dims)
         return float32_of(flat).reshape(int((~bad).sum()), prod(self.shape)), bad
 
-    def _why(self, value: object) -> str:
+    def _why(self, value: Any) -> str:
         try:
-            shape = np.shape(value)  # type: ignore[arg-type]
+            shape = np.shape(value)
         except ValueError:
             return f"its lists are of different lengths, not of shape {shape_text(self.shape)}"
         if shape not in (self.shape, (prod(self.shape),)):
@@ -178,7 +178,7 @@ class TensorInput:
         cells: list[Any]
         failures: dict[int, str] = {}
         if is_text(column.type):
-            cells, failures = texts(column)  # type: ignore[assignment]
+            cells, failures = texts(column)
         else:
             cells = column.to_pylist()
         arrays: list[Floats] = []
@@ -211,7 +211,7 @@ class TensorInput:
         return float32_of(array.ravel())
 
     def wire_bytes(self, column: pa.Array) -> int:
-        """A number takes about 20 characters in JSON, 16/3 in base64; files count with their size."""
+        """A number takes about 20 characters in JSON and 16/3 in base64."""
         each = prod(self.shape) * (20 if self.as_json else 16 / 3) + 160
         column = plain(column)
         if is_text(column.type) and self.folder is not None and not is_untyped(self.field):

@@ -24,7 +24,7 @@ from batchscore.protocols.base import Request, Response, Treatment
 from batchscore.schema import FeatureSpec, FeatureType, ModelSignature
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import pyarrow as pa
 
@@ -64,7 +64,7 @@ class RowsProtocol:
                 outputs=tuple(_feature(name, body, old_style) for name, body in outputs.items()),
                 tensor_json=bool(tensor_json),
             )
-        except (DecodeError, KeyError, TypeError, AttributeError) as error:
+        except (DecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
             reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
             raise MetadataError(f"this is no specification of a deployment: {reason}") from error
         if not signature.inputs or not signature.outputs:
@@ -168,11 +168,7 @@ class RowsEncoder:
     ) -> None:
         self._columns = list(columns)
         self._codecs = list(codecs)
-        # A struct of positional fields: its keys are written from one prepared table.
-        names = {f"f{index}": spec.name for index, spec in enumerate(specs)}
-        self._row = msgspec.defstruct(
-            "Row", [(name, object) for name in names], rename=names, gc=False
-        )
+        self._row = _row_maker([spec.name for spec in specs])
         self._json = msgspec.json.Encoder(decimal_format="number")
 
     def encode(self, rows: RowBatch) -> EncodedLines:
@@ -213,11 +209,12 @@ class RowsDecoder:
             for spec, codec in zip(specs, self._codecs, strict=True)
             for suffix in codec.fields
         )
-        names = {f"f{index}": spec.name for index, spec in enumerate(specs)}
-        row = msgspec.defstruct("Row", [(name, object) for name in names], rename=names, gc=False)
-        answer = msgspec.defstruct("Answer", [("rows", list[row])])  # type: ignore[valid-type]
-        self._json = msgspec.json.Decoder(answer)
-        self._getters = [attrgetter(name) for name in names]
+        row = _struct([spec.name for spec in specs])
+        self._json: msgspec.json.Decoder[Any] | None = None
+        if row is not None:
+            answer = msgspec.defstruct("Answer", [("rows", list[row])])  # type: ignore[valid-type]
+            self._json = msgspec.json.Decoder(answer)
+            self._getters = [attrgetter(name) for name in row.__struct_fields__]
 
     def decode(self, response: Response, num_rows: int) -> tuple[pa.Array, ...]:
         """See ``AnswerDecoder.decode``."""
@@ -227,13 +224,33 @@ class RowsDecoder:
         return tuple(arrays)
 
     def _values(self, response: Response, num_rows: int) -> list[list[object]]:
-        try:
-            rows: list[Any] = self._json.decode(response.body).rows  # type: ignore[attr-defined]
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            # Bare NaN, an error inside a 200, a missing output: the slow way accepts or names it.
-            return _columns(_rows(response.body, num_rows), self._specs)
-        _check_count(len(rows), num_rows)
-        return [list(map(getter, rows)) for getter in self._getters]
+        if self._json is not None:
+            try:
+                rows: list[Any] = self._json.decode(response.body).rows
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                pass  # bare NaN, an error inside a 200, a missing output: told apart below
+            else:
+                _check_count(len(rows), num_rows)
+                return [list(map(getter, rows)) for getter in self._getters]
+        return _columns(_rows(response.body, num_rows), self._specs)
+
+
+def _row_maker(names: Sequence[str]) -> Callable[..., object]:
+    """What makes a row of its values, for the JSON encoder."""
+    struct = _struct(names)
+    return struct if struct is not None else lambda *values: dict(zip(names, values, strict=True))
+
+
+def _struct(names: Sequence[str]) -> type[msgspec.Struct] | None:
+    """A struct with these JSON keys: written and read several times as fast as a dict.
+
+    None where a name holds a character that a struct's key cannot have (``"``, a line break).
+    """
+    keys = {f"f{index}": name for index, name in enumerate(names)}
+    try:
+        return msgspec.defstruct("Row", [(key, object) for key in keys], rename=keys, gc=False)
+    except ValueError:
+        return None
 
 
 def parse_json(body: bytes) -> Any:

@@ -1,0 +1,146 @@
+"""The input side: from what the user typed to batches of rows, in order."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Self
+
+from batchscore.errors import UsageError
+from batchscore.readers.arrow_ipc import ArrowReader
+from batchscore.readers.base import Reader
+from batchscore.readers.chunks import chunks
+from batchscore.readers.delimited import DelimitedReader
+from batchscore.readers.discover import STDIN, FoundInput, InputFile, discover
+from batchscore.readers.json_lines import JsonLinesReader
+from batchscore.readers.options import ReadOptions
+from batchscore.readers.parquet import ParquetReader
+from batchscore.readers.pictures import PictureReader
+from batchscore.readers.sources import spool
+from batchscore.readers.stream_table import TableReader
+from batchscore.readers.typed_text import check_columns, parse_types
+from batchscore.readers.union import UnionReader
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import TracebackType
+
+    import pyarrow as pa
+
+    from batchscore.readers.formats import FileReader
+    from batchscore.readers.json_shapes import Shape
+
+__all__ = ["OpenedInput", "ReadOptions", "Reader", "chunks", "open_reader", "table_reader"]
+
+
+@dataclass
+class OpenedInput:
+    """The input, ready to be read; to be closed after.
+
+    Attributes:
+        reader: the rows of all files.
+        files: the files in order, ``"-"`` for standard input.
+        image_base: the folder that relative picture paths in the data start from.
+        image_root: the folder that no picture may be outside of.
+        is_pictures: whether the rows are picture files.
+    """
+
+    reader: Reader
+    files: tuple[Path | Literal["-"], ...]
+    image_base: Path
+    image_root: Path
+    is_pictures: bool
+    _resources: ExitStack
+
+    def close(self) -> None:
+        """Close what is open, delete what was stored for reading."""
+        self._resources.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def open_reader(inputs: Sequence[str], options: ReadOptions) -> OpenedInput:
+    """Find the files of an input and read their schemas; blocks.
+
+    JSON Lines are read once as a whole; standard input in a format that is not read front to
+    back is stored in ``options.work_dir`` until ``close``.
+
+    Raises:
+        UsageError: an option is wrong.
+        InputError: an input is missing, empty, damaged or of another format; a column collides.
+    """
+    found = discover(tuple(inputs), options.input_format)
+    types = parse_types(options.types)
+    with ExitStack() as stack:
+        if found.is_pictures:
+            if types:
+                raise UsageError("--type is for columns of CSV input; the input is pictures")
+            names = [file.name for file in found.files]
+            reader: Reader = PictureReader(names, options.source_column)
+        else:
+            readers = _open_files(found, options, types, stack)
+            reader = UnionReader(readers, options.source_column)
+        return OpenedInput(
+            reader=reader,
+            files=tuple("-" if f.name == STDIN else Path(f.name) for f in found.files),
+            image_base=Path.cwd() if found.is_pictures else found.root,
+            image_root=found.root,
+            is_pictures=found.is_pictures,
+            _resources=stack.pop_all(),
+        )
+
+
+def table_reader(data: object) -> Reader:
+    """A reader of a table in memory: PyArrow, Polars, pandas, DuckDB, anything like them.
+
+    Raises:
+        UsageError: the object does not export an Arrow stream.
+    """
+    return TableReader(data)
+
+
+def _open_files(
+    found: FoundInput, options: ReadOptions, types: dict[str, pa.DataType], stack: ExitStack
+) -> list[FileReader]:
+    shapes: dict[str, Shape] = {}
+    readers: list[FileReader] = []
+    for file in found.files:
+        if file.format in {"csv", "tsv"}:
+            delimited = DelimitedReader(file, options, types)
+            stack.callback(delimited.close)
+            readers.append(delimited)
+            continue
+        path = _seekable(file, options, stack)
+        if file.format == "parquet":
+            readers.append(ParquetReader(file, path))
+        elif file.format == "arrow":
+            readers.append(ArrowReader(file, path))
+        else:
+            readers.append(JsonLinesReader(file, path, options.encoding, shapes))
+    for reader in readers:
+        if isinstance(reader, JsonLinesReader):
+            reader.fix_schema(shapes)
+    if types:
+        columns = [r.schema.names for r in readers if isinstance(r, DelimitedReader)]
+        if not columns:
+            raise UsageError("--type is for columns of CSV input; there is none")
+        check_columns(types, list(dict.fromkeys(name for names in columns for name in names)))
+    return readers
+
+
+def _seekable(file: InputFile, options: ReadOptions, stack: ExitStack) -> Path:
+    if not file.is_stream:
+        return Path(file.name)
+    path = spool(file, options.work_dir)
+    stack.callback(path.unlink, missing_ok=True)
+    return path

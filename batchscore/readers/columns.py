@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _FORGOTTEN = {b"PARQUET:field_id"}
 
 
-def plain_type(dtype: pa.DataType) -> pa.DataType:
+def plain_type(dtype: pa.DataType) -> pa.DataType:  # noqa: PLR0911 - a table of cases
     """The type with dictionaries, run-end encoding and views taken out, at any depth.
 
     Raises:

@@ -104,7 +104,9 @@ def _expand(typed: str) -> tuple[list[str], str]:
     if typed == STDIN:
         return [STDIN], str(Path.cwd())
     if _URI.match(typed):
-        raise InputError(f"{typed.split('?')[0]}: only local files can be read; copy it here first")
+        raise InputError(
+            f"{typed.partition('?')[0]}: only local files can be read; copy it here first"
+        )
     path = Path(typed)
     if path.is_dir():
         names = _walk(typed, frozenset())
@@ -148,7 +150,10 @@ def _glob(pattern: str) -> tuple[list[str], str]:
     # A last part that is itself written with _ or . asks for such names.
     asked = PurePosixPath(pattern).name[:1]
     names: set[str] = set()
-    for match in glob.iglob(pattern, recursive=True, include_hidden=_hidden(asked)):
+    # Not Path.glob: it knows no absolute pattern, and "**" as the last part only as folders.
+    for match in glob.iglob(  # noqa: PTH207
+        pattern, recursive=True, include_hidden=_hidden(asked)
+    ):
         *folders, name = Path(match).parts[shown:] or (Path(match).name,)
         if any(map(_hidden, folders)) or (_hidden(name) and name[0] != asked):
             continue

@@ -32,7 +32,7 @@ def batch_bits(batch: pa.RecordBatch) -> npt.NDArray[np.int64]:
     return total + fixed
 
 
-def _bits(array: pa.Array) -> npt.NDArray[np.int64] | int:
+def _bits(array: pa.Array) -> npt.NDArray[np.int64] | int:  # noqa: PLR0911 - a table of cases
     """The bits of data in each value; one number where all are alike."""
     dtype = array.type
     if isinstance(dtype, pa.BaseExtensionType):
@@ -49,9 +49,9 @@ def _bits(array: pa.Array) -> npt.NDArray[np.int64] | int:
         return _list_bits(array, array.keys, array.items)
     if _types.is_list(dtype) or _types.is_large_list(dtype):
         return _list_bits(array, array.values)
-    if hasattr(pc, "binary_length") and _is_text(dtype):
-        lengths = pc.fill_null(pc.binary_length(array), 0)
-        return lengths.to_numpy(zero_copy_only=False).astype(np.int64) * 8
+    if _is_text(dtype):
+        lengths = pc.fill_null(pc.binary_length(array), 0).to_numpy(zero_copy_only=False)
+        return np.asarray(lengths, dtype=np.int64) * 8
     return 8  # A union: its type code is all that is sure.
 
 
@@ -91,7 +91,7 @@ def _fixed_size_list_bits(array: pa.Array) -> npt.NDArray[np.int64] | int:
         return inner * size
     if size == 0:
         return 0
-    return _without_nulls(array, inner.reshape(-1, size).sum(axis=1))
+    return _without_nulls(array, np.sum(inner.reshape(-1, size), axis=1, dtype=np.int64))
 
 
 def _without_nulls(array: pa.Array, bits: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -111,5 +111,3 @@ def rows_within(bits: list[npt.NDArray[np.int64]], max_bytes: int) -> int:
             break
         room -= int(ends[-1]) if len(ends) else 0
     return rows
-
-

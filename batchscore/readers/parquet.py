@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
     from pathlib import Path
 
+    import pyarrow as pa
+
     from batchscore.readers.discover import InputFile
     from batchscore.readers.formats import Skip
 
@@ -73,7 +75,7 @@ class ParquetReader:
                 yield from self._rows(batches, wanted, skip)
 
     def _rows(
-        self, batches: Iterator[object], wanted: list[str], skip: Skip
+        self, batches: Iterator[pa.RecordBatch], wanted: list[str], skip: Skip
     ) -> Iterator[RowBatch]:
         while True:
             with blaming(self.name):

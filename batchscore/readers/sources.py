@@ -20,7 +20,11 @@ if TYPE_CHECKING:
 
 _BOM = codecs.BOM_UTF8
 _HEAD_BYTES = 16
-_MAGIC = {b"PAR1": "a Parquet file", b"ARROW1": "an Arrow file", b"PK\x03\x04": "a ZIP or Excel file"}
+_MAGIC = {
+    b"PAR1": "a Parquet file",
+    b"ARROW1": "an Arrow file",
+    b"PK\x03\x04": "a ZIP or Excel file",
+}
 _INVALID = "batchscore.invalid"
 
 

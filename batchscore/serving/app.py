@@ -140,9 +140,13 @@ async def _errors_as_json(
         return _error(error.status, code, f"{request.method} {request.path}: {error.reason}")
     except web.RequestPayloadError as error:
         request.content.feed_eof()  # there is no more to come, and aiohttp must not wait for it
-        response = _error(400, "INVALID_BODY", f"the body cannot be read: {error}")
+        why = " ".join(str(error).split())
+        response = _error(400, "INVALID_BODY", f"the body cannot be read: {why}")
         response.force_close()
         return response
+    except Exception as error:
+        _log.exception("%s %s failed", request.method, request.path)
+        return _error(500, "INTERNAL_ERROR", f"{type(error).__name__}: {error}")
 
 
 _DEPLOYMENTS: web.AppKey[dict[str, _Deployment]] = web.AppKey("deployments")
@@ -209,6 +213,9 @@ async def _openapi(request: web.Request) -> web.Response:
 
 async def _forward(request: web.Request) -> web.Response:
     deployment = _deployment(request)
+    limit = request.app[_MAX_BODY]
+    if (request.content_length or 0) > limit:  # said before a gigabyte of it is read
+        raise web.HTTPRequestEntityTooLarge(limit, request.content_length or 0)
     body = await request.read()
     async with request.app[_THREADS]:
         answer = await _in_thread(lambda: deployment.forward(body))

@@ -5,15 +5,15 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 from dataclasses import dataclass
 from importlib import resources
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv
 import pyarrow.parquet as pq
 from PIL import Image
 
@@ -75,7 +75,7 @@ class _Linear:
 class Penguins:
     """The species of a penguin, and the body mass to expect from its other measures."""
 
-    inputs: Features = {
+    inputs: ClassVar[Features] = {
         "island": ("categorical", ()),
         "bill_length_mm": ("numeric", ()),
         "bill_depth_mm": ("numeric", ()),
@@ -83,7 +83,7 @@ class Penguins:
         "body_mass_g": ("numeric", ()),
         "sex": ("categorical", ()),
     }
-    outputs: Features = {
+    outputs: ClassVar[Features] = {
         "species": ("categorical", (3,)),
         "expected_body_mass_g": ("numeric", ()),
     }
@@ -156,9 +156,9 @@ def _stack(rows: list[Row], feature: str) -> list[Any]:
 class Digits:
     """The digit in a picture of any size."""
 
-    inputs: Features = {"picture": ("image", (DIGIT_SIZE, DIGIT_SIZE, 1))}
-    outputs: Features = {"digit": ("categorical", (10,))}
-    classes: Mapping[str, Sequence[str]] = {"digit": DIGITS}
+    inputs: ClassVar[Features] = {"picture": ("image", (DIGIT_SIZE, DIGIT_SIZE, 1))}
+    outputs: ClassVar[Features] = {"digit": ("categorical", (10,))}
+    classes: ClassVar[Mapping[str, Sequence[str]]] = {"digit": DIGITS}
 
     def __init__(self) -> None:
         self._weights = _DigitWeights()
@@ -172,13 +172,13 @@ class Digits:
 class DigitsArray:
     """The digit in an array of pixels, its embedding, and the picture made from that again."""
 
-    inputs: Features = {"pixels": ("numeric", (DIGIT_SIZE, DIGIT_SIZE))}
-    outputs: Features = {
+    inputs: ClassVar[Features] = {"pixels": ("numeric", (DIGIT_SIZE, DIGIT_SIZE))}
+    outputs: ClassVar[Features] = {
         "digit": ("categorical", (10,)),
         "embedding": ("numeric", (16,)),
         "reconstruction": ("image", (PICTURE_SIZE, PICTURE_SIZE, 1)),
     }
-    classes: Mapping[str, Sequence[str]] = {"digit": DIGITS}
+    classes: ClassVar[Mapping[str, Sequence[str]]] = {"digit": DIGITS}
 
     def __init__(self) -> None:
         self._weights = _DigitWeights()
@@ -249,8 +249,11 @@ def write_sample_data(directory: Path) -> SamplePaths:
     )
     paths.digits_folder.mkdir(parents=True, exist_ok=True)
     paths.penguins_parquet.write_bytes(_data("penguins.parquet").read_bytes())
-    plain = pyarrow.csv.WriteOptions(quoting_style="needed")
-    pyarrow.csv.write_csv(penguins_table(), paths.penguins_csv, plain)
+    penguins = penguins_table()
+    with paths.penguins_csv.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(penguins.column_names)
+        writer.writerows(zip(*(column.to_pylist() for column in penguins.columns), strict=True))
     digits = digits_table()
     names = [f"{number:03}-{digit}.png" for number, digit in enumerate(digits["digit"].to_pylist())]
     for name, png in zip(names, digits["picture"].to_pylist(), strict=True):

@@ -23,18 +23,17 @@ Row = dict[str, Any]
 class Model(Protocol):
     """What can be deployed. A class or function that makes one is as good.
 
-    Attributes:
-        inputs: name -> (type, shape) of each input; ``()`` and ``(1,)`` are scalars.
-        outputs: the same of the outputs.
-        classes: optional, output -> the classes of a categorical output.
+    It may have one attribute more, ``classes``: output -> the classes of a categorical output.
     """
 
     @property
-    def inputs(self) -> Mapping[str, tuple[str, Sequence[int]]]:  # noqa: D102  (above)
+    def inputs(self) -> Mapping[str, tuple[str, Sequence[int]]]:
+        """Name -> (type, shape) of each input; ``()`` and ``(1,)`` are scalars."""
         ...
 
     @property
-    def outputs(self) -> Mapping[str, tuple[str, Sequence[int]]]:  # noqa: D102  (above)
+    def outputs(self) -> Mapping[str, tuple[str, Sequence[int]]]:
+        """The same of the outputs."""
         ...
 
     def predict(self, rows: list[Row]) -> Sequence[Mapping[str, Any]]:

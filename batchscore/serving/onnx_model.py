@@ -83,7 +83,8 @@ class OnnxModel:
         sizes = shape[1:]
         if not all(isinstance(size, int) and size > 0 for size in sizes):
             raise UsageError(
-                f"{self._path}: {node.name!r} has shape {shape}; only the number of rows may be open"
+                f"{self._path}: {node.name!r} has shape {shape}; "
+                "only the number of rows may be open"
             )
         is_scalar = sizes in ([], [1])
         if node.type == "tensor(string)":
@@ -93,7 +94,7 @@ class OnnxModel:
         return "numeric", () if is_scalar else tuple(sizes)
 
     def _try(self) -> dict[str, Any]:
-        feeds = {
+        feeds: dict[str, Any] = {
             name: np.full((1, *self._sizes(name)), "" if dtype == "text" else 0).astype(
                 self._dtype(name)
             )

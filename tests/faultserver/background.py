@@ -86,8 +86,7 @@ class Listener:
     async def refuse(self) -> None:
         """Refuse new connections; the port stays reserved, bound by a socket that never listens."""
         if self._server is not None:
-            self._server.close()
-            self._server = None
+            await self._stop_listening()
             self._reserved = self._bind(self.port)
 
     async def reset_connections(self) -> None:
@@ -99,16 +98,23 @@ class Listener:
 
     async def close(self) -> None:
         """Refuse and break all connections, and give the port up."""
-        if self._server is not None:
-            self._server.close()
-            self._server = None
-        # Connections that were just accepted are still being set up, each by a task of asyncio.
-        if others := asyncio.all_tasks() - {asyncio.current_task()}:
-            await asyncio.wait(others, timeout=1)
+        await self._stop_listening()
         await self.reset_connections()
         if self._reserved is not None:
             self._reserved.close()
             self._reserved = None
+
+    async def _stop_listening(self) -> None:
+        if self._server is None:
+            return
+        # Connections that were just accepted are still being set up, each by a task of asyncio
+        # that fails, and leaves its socket open, where the server is closed meanwhile.
+        for listening in self._server.sockets:
+            asyncio.get_running_loop().remove_reader(listening.fileno())
+        if others := asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.wait(others, timeout=0.5)
+        self._server.close()
+        self._server = None
 
 
 def abort_with_reset(transport: asyncio.Transport) -> None:

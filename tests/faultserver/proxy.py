@@ -18,9 +18,8 @@ class Proxy:
 
     Attributes:
         delay_s: time that every piece of data takes, in each direction.
-        cut_after_bytes: where set, a connection is reset when so many bytes of the target's
-            answers have gone through it.
-        connections, bytes_sent, bytes_received: what has gone through, sent as the client sees it.
+        cut_after_bytes: where set, connections are reset after so many bytes of the answer.
+        connections, bytes_sent, bytes_received: what went through, sent by the client.
     """
 
     def __init__(self, host: str, port: int) -> None:
@@ -89,8 +88,7 @@ class _Side(asyncio.Protocol):
         """Do a step to the peer after the delay, never before an earlier one."""
         self._steps.append(step)
         if self.proxy.delay_s > 0 or len(self._steps) > 1:
-            loop = asyncio.get_running_loop()
-            loop.call_later(self.proxy.delay_s, self._next_step)
+            asyncio.get_running_loop().call_later(self.proxy.delay_s, self._next_step)
         else:
             self._next_step()
 

@@ -8,7 +8,6 @@ import http.client
 import itertools
 import json
 import math
-import os
 import signal
 import socket
 import subprocess
@@ -42,6 +41,7 @@ ANSWERS = [{"y": 3}, {"y": 6.0}, {"y": 1}]
 
 
 def connect(url, timeout=5):
+    """An HTTP connection to the address's host."""
     parts = urlsplit(url)
     return closing(http.client.HTTPConnection(parts.hostname, parts.port, timeout=timeout))
 
@@ -56,35 +56,46 @@ def post(url, rows=ROWS, headers=(), timeout=5, **options):
 
 
 def scored(url, rows=ROWS):
+    """The rows of a good answer."""
     status, _, body = post(url, rows)
     assert status == 200
     return json.loads(body)["rows"]
 
 
 def raw_request(server, body=b'{"rows": [{"x": 1}]}'):
+    """A request as bytes."""
     path = urlsplit(server.url).path
     head = f"POST {path} HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\n"
     return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
 
 def raw_socket(server, timeout=5):
+    """A connection without HTTP."""
     return socket.create_connection((server.host, server.port), timeout=timeout)
 
 
 def read_to_end(connected):
-    """Everything up to the end, and whether the end was an RST."""
+    """Everything up to the end, and whether the end was an RST; None: there was no end."""
     data = b""
     while True:
         try:
             piece = connected.recv(65536)
         except ConnectionResetError:
             return data, True
+        except TimeoutError:
+            return data, None
         if not piece:
             return data, False
         data += piece
 
 
+def open_files():
+    """How many file descriptors this process has."""
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
 def wait_until(condition, timeout=5):
+    """Wait for what another thread brings about."""
     deadline = time.monotonic() + timeout
     while not condition():
         assert time.monotonic() < deadline, "it did not come to pass"
@@ -309,10 +320,8 @@ def test_a_hanging_request_ends_with_its_client(fault):
     with FaultServer(*LINEAR, script=[fault]) as server:
         with raw_socket(server, timeout=0.1) as connected:
             connected.sendall(raw_request(server))
-            data = b""
-            with pytest.raises(TimeoutError):
-                while True:
-                    data += connected.recv(1000)
+            data, is_over = read_to_end(connected)
+            assert is_over is None
             assert data.endswith(b'{"rows":[') if fault.wire == "stall" else data == b""
             assert server.in_flight == 1
         wait_until(lambda: server.in_flight == 0)
@@ -321,7 +330,7 @@ def test_a_hanging_request_ends_with_its_client(fault):
 
 def test_slow_and_dripping_answers_are_good_answers():
     """They take their time and are whole."""
-    script = [faults.slow(0.1), faults.drip(0.0005), replace(faults.status(503), delay_s=0.1)]
+    script = [faults.slow(0.1), faults.drip(0), replace(faults.status(503), delay_s=0.1)]
     with FaultServer(*LINEAR, script=script) as server:
         began = time.monotonic()
         assert scored(server.url) == ANSWERS
@@ -330,6 +339,18 @@ def test_slow_and_dripping_answers_are_good_answers():
         began = time.monotonic()
         assert post(server.url)[0] == 503
         assert time.monotonic() - began >= 0.09
+
+
+def test_a_drip_comes_byte_by_byte():
+    """The client sees the answer grow in many small pieces."""
+    with FaultServer(*LINEAR, script=[faults.drip(0.002)]) as server:
+        with raw_socket(server) as connected:
+            connected.sendall(raw_request(server))
+            pieces = []
+            while not b"".join(pieces).endswith(b"]}"):
+                pieces.append(connected.recv(1000))
+        assert len(pieces) > 10
+        assert len(pieces[0]) < 10
 
 
 def test_a_client_that_leaves_ends_a_slow_answer():
@@ -471,12 +492,11 @@ def test_capacity_makes_requests_wait_in_a_queue():
         return linear_predict(rows)
 
     with FaultServer(LINEAR.inputs, LINEAR.outputs, predict, delay_s=delay, capacity=2) as server:
-        with connect(server.url):
-            threads = [threading.Thread(target=scored, args=[server.url]) for _ in range(8)]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
+        threads = [threading.Thread(target=scored, args=[server.url]) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
         assert [info.status for info in server.requests] == [200] * 8
         assert most == 2
         assert server.max_in_flight > 2
@@ -498,7 +518,7 @@ def test_a_server_can_go_away_and_come_back():
 
 def test_closing_is_quick_and_leaves_nothing():
     """Whatever is under way, the server ends within a second, without a thread or a socket."""
-    threads, files = threading.active_count(), len(os.listdir("/proc/self/fd"))
+    threads, files = threading.active_count(), open_files()
     sockets = []
     with FaultServer(*LINEAR, script=faults.always(faults.hang())) as server:
         for index in range(50):
@@ -511,7 +531,7 @@ def test_closing_is_quick_and_leaves_nothing():
         assert read_to_end(connected) == (b"", True)
         connected.close()
     assert threading.active_count() == threads
-    assert len(os.listdir("/proc/self/fd")) == files
+    assert open_files() == files
     with pytest.raises(ConnectionRefusedError):
         raw_socket(server)
 

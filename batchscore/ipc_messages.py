@@ -1,0 +1,86 @@
+"""Record batches as Arrow IPC messages: made here or in a worker, checked before writing."""
+
+from __future__ import annotations
+
+import struct
+
+import pyarrow as pa
+
+from batchscore.ipc_footer import field_position, uint32
+
+_CONTINUATION = b"\xff\xff\xff\xff"
+_PREFIX_BYTES = 8  # the continuation marker and the length of the metadata
+_MESSAGE_HEADER_TYPE, _MESSAGE_HEADER, _MESSAGE_BODY_LENGTH = 1, 2, 3
+_BATCH_LENGTH = 0
+_HEADER_IS_RECORD_BATCH = 3
+
+
+def serialize_batch(batch: pa.RecordBatch) -> bytes:
+    """The bytes of a record batch as ``PartialFile.append_serialized`` takes them.
+
+    A slice takes its own bytes only, not those of the batch it was cut from.
+    """
+    columns = [_compact(column) for column in batch.columns]
+    compact = pa.RecordBatch.from_arrays(columns, schema=batch.schema)
+    return bytes(compact.serialize().to_pybytes())
+
+
+def _compact(column: pa.Array) -> pa.Array:
+    """Views into shared text are written with all of that text, so give them text of their own."""
+    own = _without_views(column.type)
+    return column if own == column.type else column.cast(own).cast(column.type)
+
+
+def _without_views(kind: pa.DataType) -> pa.DataType:
+    if kind == pa.string_view():
+        return pa.large_string()
+    if kind == pa.binary_view():
+        return pa.large_binary()
+    if pa.types.is_struct(kind):
+        fields = [kind.field(i) for i in range(kind.num_fields)]
+        return pa.struct([field.with_type(_without_views(field.type)) for field in fields])
+    for is_list, make in (
+        (pa.types.is_list, pa.list_),
+        (pa.types.is_large_list, pa.large_list),
+    ):
+        if is_list(kind):
+            return make(kind.value_field.with_type(_without_views(kind.value_type)))
+    return kind
+
+
+def has_dictionary(kind: pa.DataType) -> bool:
+    """Whether a dictionary stands anywhere in the type."""
+    if isinstance(kind, pa.BaseExtensionType):
+        return has_dictionary(kind.storage_type)
+    return pa.types.is_dictionary(kind) or any(
+        has_dictionary(kind.field(i).type) for i in range(kind.num_fields)
+    )
+
+
+def batch_message_parts(message: bytes | memoryview, rows: int) -> tuple[int, int]:
+    """The lengths of metadata (prefix included) and body of a serialized record batch.
+
+    Raises:
+        ValueError: the bytes are not one whole, aligned message of a record batch of these rows.
+    """
+    try:
+        metadata_bytes = _PREFIX_BYTES + uint32(message, 4)
+        metadata = message[_PREFIX_BYTES:metadata_bytes]
+        table = uint32(metadata, 0)
+        header_type = field_position(metadata, table, _MESSAGE_HEADER_TYPE)
+        header = field_position(metadata, table, _MESSAGE_HEADER)
+        body = field_position(metadata, table, _MESSAGE_BODY_LENGTH)
+        if message[:4] != _CONTINUATION or header_type is None or header is None:
+            raise ValueError("the bytes are not an Arrow message")
+        if metadata[header_type] != _HEADER_IS_RECORD_BATCH:
+            raise ValueError("the Arrow message is not a record batch")
+        length = field_position(metadata, header + uint32(metadata, header), _BATCH_LENGTH)
+        body_bytes = int(struct.unpack_from("<q", metadata, body)[0]) if body is not None else 0
+        found = int(struct.unpack_from("<q", metadata, length)[0]) if length is not None else 0
+    except (struct.error, IndexError):
+        raise ValueError("the bytes are not an Arrow message") from None
+    if metadata_bytes + body_bytes != len(message) or metadata_bytes % 8 or body_bytes % 8:
+        raise ValueError("the Arrow message is not whole")
+    if found != rows:
+        raise ValueError(f"the record batch has {found} rows, not {rows}")
+    return metadata_bytes, body_bytes

@@ -1,0 +1,249 @@
+"""CSV and TSV files: every cell as the file has it, no type guessed, no row lost."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+
+from batchscore.batches import RowBatch, RowFailure
+from batchscore.errors import InputError
+from batchscore.readers.blocks import RecordFormat, UnfinishedRecordError, blocks
+from batchscore.readers.columns import check_names
+from batchscore.readers.options import INVALID_INPUT
+from batchscore.readers.sources import open_text
+from batchscore.readers.typed_text import convert
+from batchscore.schema import UNTYPED_KEY
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping
+
+    from batchscore.readers.discover import InputFile
+    from batchscore.readers.formats import Skip
+    from batchscore.readers.options import ReadOptions
+    from batchscore.readers.sources import ByteStream
+
+_DELIMITERS = {"csv": ",", "tsv": "\t"}
+
+
+class DelimitedReader:
+    """One CSV or TSV file. Columns are text without a type, unless ``types`` names theirs."""
+
+    num_rows: int | None = None
+
+    def __init__(
+        self, file: InputFile, options: ReadOptions, types: Mapping[str, pa.DataType]
+    ) -> None:
+        self.name = file.name
+        self._file = file
+        self._encoding = options.encoding
+        self._nulls = frozenset(text.encode() for text in options.null)
+        self._delimiter = options.delimiter or _DELIMITERS[file.format]
+        self._format = RecordFormat(self._delimiter)
+        self._records_passed = 0
+        self._stream: ByteStream | None = None
+        self._blocks: Iterator[bytes] | None = self._open()
+        try:
+            self.schema = self._read_header(types)
+        finally:
+            if not file.is_stream:
+                self.close()
+
+    def close(self) -> None:
+        """Let go of the file, if it is still open."""
+        self._blocks = None
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+
+    def _open(self) -> Iterator[bytes]:
+        self._stream = open_text(self._file, self._encoding)
+        return blocks(self._stream, self._format.end_of_last, self.name)
+
+    def _next_block(self) -> bytes | None:
+        if self._blocks is None:
+            raise InputError(f"{self.name}: this input can be read only once")
+        try:
+            return next(self._blocks, None)
+        except UnfinishedRecordError:
+            row = self._records_passed
+            where = f"row {row:,} (counted from 1, the header not)" if row else "the header"
+            raise InputError(
+                f"{self.name}: the file ends inside a quoted cell of {where}; close the quote"
+            ) from None
+
+    def _read_header(self, types: Mapping[str, pa.DataType]) -> pa.Schema:
+        header, self._rest = self._first_record()
+        try:
+            names = [cell.decode() for cell, _ in self._format.fields(header)]
+        except UnicodeDecodeError:
+            raise InputError(
+                f"{self.name}: the header is not valid {self._encoding}; say --encoding"
+            ) from None
+        for number, name in enumerate(names, 1):
+            if not name:
+                raise InputError(f"{self.name}: column {number} has no name in the header; name it")
+        check_names(names, self.name)
+        return pa.schema(
+            [
+                pa.field(name, types[name])
+                if name in types
+                else pa.field(name, pa.string(), metadata={UNTYPED_KEY: b"1"})
+                for name in names
+            ]
+        )
+
+    def _first_record(self) -> tuple[bytes, bytes]:
+        """The header, and the rest of the block that it was in."""
+        self._records_passed = 0
+        while (block := self._next_block()) is not None:
+            header, end = self._format.first_record(block)
+            if header:
+                self._records_passed = 1
+                return header, block[end:]
+        raise InputError(f"{self.name}: the file has no header")
+
+    def scan(self, skip: Skip, columns: Collection[str] | None) -> Iterator[RowBatch]:
+        """See ``FileReader.scan``; rows to skip are read but not converted."""
+        wanted = [name for name in self.schema.names if columns is None or name in columns]
+        counted = self._convert_options(self.schema.names[:1])
+        options = self._convert_options(wanted) if wanted else counted
+        if not self._file.is_stream:
+            self._blocks = self._open()
+            _, self._rest = self._first_record()
+        with closing(self):
+            block: bytes | None = self._rest
+            while block is not None:
+                if skip.rows:
+                    good, bad = self._parse(block, counted)
+                    rows = good.num_rows + len(bad)
+                    if skip.rows >= rows:
+                        skip.take(rows)
+                        self._records_passed += rows
+                        block = self._next_block()
+                        continue
+                good, bad = self._parse(block, options)
+                batch = self._batch(good, bad, wanted)
+                self._records_passed += batch.num_rows
+                passed = skip.take(batch.num_rows)
+                yield batch.slice(passed, batch.num_rows) if passed else batch
+                block = self._next_block()
+
+    def _convert_options(self, columns: list[str]) -> pyarrow.csv.ConvertOptions:
+        return pyarrow.csv.ConvertOptions(
+            # As bytes: text that is not valid UTF-8 must fail its own row only.
+            column_types={name: pa.binary() for name in columns},
+            include_columns=columns,
+            null_values=[text.decode() for text in self._nulls],
+            strings_can_be_null=bool(self._nulls),
+            quoted_strings_can_be_null=False,
+        )
+
+    def _parse(
+        self, block: bytes, options: pyarrow.csv.ConvertOptions
+    ) -> tuple[pa.RecordBatch, dict[int, bytes]]:
+        """The records of a block that have the right number of fields, and the others by row."""
+        try:
+            return self._parse_even(block, options), {}
+        except pa.ArrowInvalid:
+            width = len(self.schema)
+            good: list[bytes] = []
+            bad: dict[int, bytes] = {}
+            for row, record in enumerate(self._format.records(block)):
+                if self._format.count_fields(record) == width:
+                    good.append(record)
+                else:
+                    bad[row] = record
+            try:
+                return self._parse_even(b"".join(r + b"\n" for r in good), options), bad
+            except pa.ArrowInvalid as error:
+                raise InputError(f"{self.name}: cannot be read as CSV: {error}") from error
+
+    def _parse_even(self, block: bytes, options: pyarrow.csv.ConvertOptions) -> pa.RecordBatch:
+        if not block:
+            schema = pa.schema([(name, pa.binary()) for name in options.include_columns])
+            return pa.RecordBatch.from_pylist([], schema=schema)
+        table = pyarrow.csv.read_csv(
+            pa.BufferReader(block),
+            read_options=pyarrow.csv.ReadOptions(
+                use_threads=False, block_size=len(block) + 1, column_names=self.schema.names
+            ),
+            parse_options=pyarrow.csv.ParseOptions(
+                delimiter=self._delimiter, newlines_in_values=True
+            ),
+            convert_options=options,
+        )
+        batches = table.combine_chunks().to_batches()
+        return batches[0] if batches else self._parse_even(b"", options)
+
+    def _batch(self, good: pa.RecordBatch, bad: Mapping[int, bytes], wanted: list[str]) -> RowBatch:
+        failures: dict[int, RowFailure] = {}
+        width = len(self.schema)
+        num_rows = good.num_rows + len(bad)
+        fields = {row: self._format.fields(record) for row, record in bad.items()}
+        for row, cells in fields.items():
+            plural = "" if len(cells) == 1 else "s"
+            failures[row] = RowFailure(
+                INVALID_INPUT, f"CSV record has {len(cells)} field{plural}, the header {width}"
+            )
+        arrays = []
+        for name in wanted:
+            cells = good.column(name)
+            if bad:
+                place = self.schema.get_field_index(name)
+                more = [self._cell(row_fields, place) for row_fields in fields.values()]
+                cells = _merged(cells, pa.array(more, pa.binary()), list(bad))
+            arrays.append(self._column(name, cells, failures))
+        if not arrays:
+            return RowBatch(
+                pa.record_batch([pa.nulls(num_rows)], names=["rows"]).select([]), failures
+            )
+        schema = pa.schema([self.schema.field(name) for name in wanted])
+        # In order of rows, so that equal input gives equal failures whatever was wrong first.
+        return RowBatch(
+            pa.RecordBatch.from_arrays(arrays, schema=schema), dict(sorted(failures.items()))
+        )
+
+    def _cell(self, fields: list[tuple[bytes, bool]], place: int) -> bytes | None:
+        if place >= len(fields):
+            return None
+        cell, quoted = fields[place]
+        return None if not quoted and cell in self._nulls else cell
+
+    def _column(self, name: str, cells: pa.Array, failures: dict[int, RowFailure]) -> pa.Array:
+        text, wrong = _as_text(cells, self._encoding)
+        dtype = self.schema.field(name).type
+        values, unfit = convert(text, dtype)
+        for row, why in {**unfit, **wrong}.items():
+            failures.setdefault(row, RowFailure(INVALID_INPUT, f"column {name!r}: {why}"))
+        return values
+
+
+def _merged(good: pa.Array, bad: pa.Array, rows: list[int]) -> pa.Array:
+    """The cells of even and uneven records in the order of the file."""
+    order = np.empty(len(good) + len(bad), dtype=np.int64)
+    is_bad = np.zeros(len(order), dtype=bool)
+    is_bad[rows] = True
+    order[is_bad] = len(good) + np.arange(len(bad))
+    order[~is_bad] = np.arange(len(good))
+    return pa.concat_arrays([good, bad]).take(pa.array(order))
+
+
+def _as_text(cells: pa.Array, encoding: str) -> tuple[pa.Array, dict[int, str]]:
+    try:
+        return cells.cast(pa.string()), {}
+    except pa.ArrowInvalid:
+        wrong = {}
+        for row, cell in enumerate(cells.to_pylist()):
+            try:
+                if cell is not None:
+                    cell.decode()
+            except UnicodeDecodeError:
+                wrong[row] = f"the cell is not valid {encoding}"
+        keep = np.ones(len(cells), dtype=bool)
+        keep[list(wrong)] = False
+        return pc.if_else(pa.array(keep), cells, None).cast(pa.string()), wrong

@@ -1,0 +1,58 @@
+"""Parquet: typed, compressed, in row groups of a useful size."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from batchscore.errors import UsageError
+from batchscore.sinks.sealed import open_sealed, record_batches
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ROW_GROUP_ROWS = 128 * 1024
+ROW_GROUP_BYTES = 64 * 2**20
+
+
+class ParquetExporter:
+    """Writes zstd Parquet. Extension types and metadata come back when PyArrow reads it.
+
+    A row group is as many whole record batches as reach 128k rows or 64 MiB.
+    """
+
+    def export(self, partial: Path, out: Path) -> None:
+        """Write the rows of ``partial`` to ``out``."""
+        with open_sealed(partial) as reader, _writer(out, reader.schema) as writer:
+            group: list[pa.RecordBatch] = []
+            rows = size = 0
+            for batch in record_batches(reader):
+                group.append(batch)
+                rows, size = rows + batch.num_rows, size + batch.nbytes
+                if rows >= ROW_GROUP_ROWS or size >= ROW_GROUP_BYTES:
+                    _write_group(writer, group, reader.schema)
+                    group, rows, size = [], 0, 0
+            if rows:
+                _write_group(writer, group, reader.schema)
+
+    @staticmethod
+    def check_schema(schema: pa.Schema) -> None:
+        """Raise UsageError where Parquet has no form for a column's type."""
+        for field in schema:
+            try:
+                _writer(pa.BufferOutputStream(), pa.schema([field])).close()
+            except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
+                raise UsageError(
+                    f"Parquet cannot hold column {field.name!r} ({field.type}): "
+                    f"{str(error).splitlines()[0]}; write .arrow, or --drop the column"
+                ) from None
+
+
+def _writer(out: Path | pa.NativeFile, schema: pa.Schema) -> pq.ParquetWriter:
+    return pq.ParquetWriter(out, schema, compression="zstd")
+
+
+def _write_group(writer: pq.ParquetWriter, group: list[pa.RecordBatch], schema: pa.Schema) -> None:
+    writer.write_table(pa.Table.from_batches(group, schema), row_group_size=ROW_GROUP_ROWS)
