@@ -110,8 +110,7 @@ class DelimitedReader:
     def scan(self, skip: Skip, columns: Collection[str] | None) -> Iterator[RowBatch]:
         """See ``FileReader.scan``; rows to skip are read but not converted."""
         wanted = [name for name in self.schema.names if columns is None or name in columns]
-        counted = self._convert_options(self.schema.names[:1])
-        options = self._convert_options(wanted) if wanted else counted
+        options = self._convert_options(wanted)
         if not self._file.is_stream:
             self._blocks = self._open()
             _, self._rest = self._first_record()
@@ -119,8 +118,7 @@ class DelimitedReader:
             block: bytes | None = self._rest
             while block is not None:
                 if skip.rows:
-                    good, bad = self._parse(block, counted)
-                    rows = good.num_rows + len(bad)
+                    rows = self._count(block)
                     if skip.rows >= rows:
                         skip.take(rows)
                         self._records_passed += rows
@@ -133,7 +131,16 @@ class DelimitedReader:
                 yield batch.slice(passed, batch.num_rows) if passed else batch
                 block = self._next_block()
 
+    def _count(self, block: bytes) -> int:
+        quick = self._format.quick_count(block)
+        if quick is not None:
+            return quick
+        good, bad = self._parse(block, self._convert_options([]))
+        return int(good.num_rows) + len(bad)
+
     def _convert_options(self, columns: list[str]) -> pyarrow.csv.ConvertOptions:
+        # To name no column would mean all; to know how many rows there are, one has to be read.
+        columns = columns or self.schema.names[:1]
         return pyarrow.csv.ConvertOptions(
             # As bytes: text that is not valid UTF-8 must fail its own row only.
             column_types={name: pa.binary() for name in columns},

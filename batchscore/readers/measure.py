@@ -96,7 +96,8 @@ def _fixed_size_list_bits(array: pa.Array) -> npt.NDArray[np.int64] | int:
 
 def _without_nulls(array: pa.Array, bits: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     if array.null_count:
-        bits = np.where(array.is_valid().to_numpy(zero_copy_only=False), bits, 0)
+        valid = np.asarray(array.is_valid().to_numpy(zero_copy_only=False), dtype=bool)
+        return bits * valid
     return bits
 
 

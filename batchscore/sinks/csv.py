@@ -27,9 +27,33 @@ class CsvExporter:
     def export(self, partial: Path, out: Path) -> None:
         """Write the rows of ``partial`` to ``out``."""
         with open_sealed(partial) as reader:
-            columns = _cells(reader.schema.empty_table().to_batches()[0]) if False else None
-            del columns
-            with csv.CSVWriter(out, _cell_schema(reader.schema)) as writer:
+            schema = pa.schema([(field.name, _cell_type(field.type)) for field in reader.schema])
+            with csv.CSVWriter(str(out), schema) as writer:
                 for batch in record_batches(reader):
                     for piece in pieces(batch, _PIECE_BYTES):
-                        writer.write_batch(_cells(piece))
+                        cells = [_cells(column) for column in piece.columns]
+                        writer.write_batch(pa.RecordBatch.from_arrays(cells, schema=schema))
+
+
+def _cell_type(kind: pa.DataType) -> pa.DataType:
+    """The type that a column is written as: numbers as they are, all else as text."""
+    if pa.types.is_float16(kind):
+        return pa.float64()
+    if (
+        pa.types.is_integer(kind)
+        or pa.types.is_floating(kind)
+        or pa.types.is_decimal(kind)
+        or pa.types.is_boolean(kind)
+    ):
+        return kind
+    return pa.large_string()
+
+
+def _cells(column: pa.Array) -> pa.Array:
+    kind = _cell_type(column.type)
+    if kind != pa.large_string():
+        return column.cast(kind)
+    texts = scalar_texts(column)
+    if texts is None:
+        texts = pc.if_else(column.is_valid(), json_texts(column), pa.scalar(None, kind))
+    return texts
