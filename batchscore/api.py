@@ -100,9 +100,15 @@ def score_table(
 def _run(work: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine to its end, in another thread where this one has a running loop."""
     runner: Callable[[Coroutine[Any, Any, T]], T] = asyncio.run
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
+    if not _in_running_loop():
         return runner(work)
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(runner, work).result()
+
+
+def _in_running_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

@@ -189,6 +189,7 @@ class _Job:
 
     async def run(self, sink: BatchSink) -> None:
         """Score all rows."""
+        sink.check(self._layout_without_rows().schema)
         config, metrics = self._run.config, self._run.metrics
         writer = OrderedWriter(
             sink,

@@ -18,11 +18,17 @@ if TYPE_CHECKING:
     from batchscore.metrics import RunMetrics
     from batchscore.units import FailureLimit
 
-_SPOOL_IN_MEMORY_BYTES = 16 * 2**20
+_SPOOL_BYTES = 16 * 2**20
 
 
 class BatchSink(Protocol):
-    """Where record batches of the output go. ``open`` once, then ``append`` in order."""
+    """Where record batches of the output go.
+
+    ``check`` comes before anything is sent and raises ``UsageError`` for a schema that cannot be
+    written; then ``open`` once, then ``append`` in order.
+    """
+
+    def check(self, schema: pa.Schema) -> None: ...
 
     def open(self, schema: pa.Schema) -> None: ...
 
@@ -35,6 +41,9 @@ class MemorySink:
     def __init__(self) -> None:
         self._schema: pa.Schema | None = None
         self._batches: list[pa.RecordBatch] = []
+
+    def check(self, schema: pa.Schema) -> None:
+        """See ``BatchSink``; memory takes any schema."""
 
     def open(self, schema: pa.Schema) -> None:
         """See ``BatchSink``."""
@@ -145,7 +154,8 @@ class _Spool:
         reasons = pa.array([str(scored.failures[row]) for row in range(columns.num_rows)])
         columns = columns.append_column("", reasons)
         if self._stream is None:
-            self._file = tempfile.SpooledTemporaryFile(_SPOOL_IN_MEMORY_BYTES, dir=self._folder and str(self._folder))  # noqa: SIM115
+            folder = None if self._folder is None else str(self._folder)
+            self._file = tempfile.SpooledTemporaryFile(_SPOOL_BYTES, dir=folder)  # noqa: SIM115
             self._stream = pa.ipc.new_stream(self._file, columns.schema)
         self._stream.write_batch(columns)
 

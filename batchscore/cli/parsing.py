@@ -14,7 +14,7 @@ from cyclopts.exceptions import (
     UnusedCliTokensError,
 )
 
-from batchscore.cli.words import STANDARD_STREAM, CREDENTIAL_ADVICE, nearest
+from batchscore.cli.words import CREDENTIAL_ADVICE, STANDARD_STREAM, nearest
 from batchscore.errors import UsageError
 
 if TYPE_CHECKING:

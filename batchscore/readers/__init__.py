@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 
@@ -51,7 +51,7 @@ class OpenedInput:
     image_base: Path
     image_root: Path
     is_pictures: bool
-    _resources: ExitStack
+    _resources: ExitStack = field(default_factory=ExitStack)
 
     def close(self) -> None:
         """Close what is open, delete what was stored for reading."""

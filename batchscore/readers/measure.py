@@ -76,11 +76,9 @@ def _list_bits(array: pa.Array, *children: pa.Array) -> npt.NDArray[np.int64]:
     first, last = int(offsets[0]), int(offsets[-1])
     inner = _sum([_bits(child.slice(first, last - first)) for child in children])
     if isinstance(inner, int):
-        bits = np.diff(offsets) * inner
-    else:
-        before = np.concatenate(([0], np.cumsum(inner)))
-        bits = np.diff(before[offsets - first])
-    return _without_nulls(array, bits)
+        return _without_nulls(array, np.diff(offsets) * inner)
+    before = np.concatenate(([0], np.cumsum(inner)))
+    return _without_nulls(array, np.diff(before[offsets - first]))
 
 
 def _fixed_size_list_bits(array: pa.Array) -> npt.NDArray[np.int64] | int:
@@ -97,7 +95,7 @@ def _fixed_size_list_bits(array: pa.Array) -> npt.NDArray[np.int64] | int:
 def _without_nulls(array: pa.Array, bits: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     if array.null_count:
         valid = np.asarray(array.is_valid().to_numpy(zero_copy_only=False), dtype=bool)
-        return bits * valid
+        bits = np.where(valid, bits, 0)
     return bits
 
 

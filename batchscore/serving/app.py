@@ -77,10 +77,10 @@ def _parse(body: bytes) -> list[object]:
     """The rows of a request's body, each still unchecked."""
     try:
         message = msgspec.json.decode(body)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         try:
             message = json.loads(body)  # a client in Python may write NaN
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise _APIError(400, "INVALID_JSON", f"the body is no JSON: {error}") from error
     if not isinstance(message, dict) or not isinstance(message.get("rows"), list):
         raise _APIError(400, "INVALID_JSON", "the body is not of the form {'rows': [...]}")
@@ -144,7 +144,7 @@ async def _errors_as_json(
         response = _error(400, "INVALID_BODY", f"the body cannot be read: {why}")
         response.force_close()
         return response
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  (a client is told in JSON, whatever it was)
         _log.exception("%s %s failed", request.method, request.path)
         return _error(500, "INTERNAL_ERROR", f"{type(error).__name__}: {error}")
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image, features
+from PIL import Image
 
 from batchscore.codecs import ImageFolder, input_codec, learn, output_codec
 from batchscore.errors import DecodeError, InputError
@@ -67,7 +67,7 @@ def test_png_and_jpeg_travel_as_their_own_bytes(encode, picture, mode, format_, 
     [
         ("RGBA", "PNG", "RGB"), ("P", "PNG", "RGB"), ("LA", "PNG", "L"), ("1", "PNG", "L"),
         ("I;16", "PNG", "RGB"), ("CMYK", "JPEG", "RGB"), ("RGB", "BMP", "RGB"), ("L", "BMP", "L"),
-        ("P", "GIF", "RGB"), ("L", "GIF", "L"), ("RGB", "TIFF", "RGB"), ("CMYK", "TIFF", "RGB"),
+        ("P", "GIF", "RGB"), ("L", "GIF", "RGB"), ("RGB", "TIFF", "RGB"), ("CMYK", "TIFF", "RGB"),
         ("RGBA", "TIFF", "RGB"), ("F", "TIFF", "RGB"), ("I", "TIFF", "RGB"), ("1", "TIFF", "L"),
         ("RGB", "WEBP", "RGB"), ("RGBA", "WEBP", "RGB"), ("RGB", "PPM", "RGB"),
         ("YCbCr", "TIFF", "RGB"), ("RGB", "ICO", "RGB"),
@@ -75,8 +75,6 @@ def test_png_and_jpeg_travel_as_their_own_bytes(encode, picture, mode, format_, 
 )  # fmt: skip
 def test_every_other_picture_becomes_a_png(encode, picture, mode, format_, wire_mode):
     """Other modes and formats are sent as PNG in mode RGB or L, of the same size."""
-    if format_ == "WEBP":
-        assert features.check("webp")
     size = (16, 16)
     encoded = encode(IMAGE, pa.array([picture(mode, format_, size)]))
     assert not encoded.failures
@@ -112,7 +110,7 @@ def test_floating_pictures_are_scaled_by_their_range(encode, values, expected):
     buffer = io.BytesIO()
     Image.fromarray(np.array([values], np.float32)).save(buffer, "TIFF")
     _, image = opened(encode(IMAGE, pa.array([buffer.getvalue()])).values[0])
-    assert [pixel[0] for pixel in image.get_flattened_data()] == expected
+    assert np.asarray(image)[0, :, 0].tolist() == expected
 
 
 def test_a_palette_with_transparency_becomes_its_colours(encode):
@@ -125,7 +123,7 @@ def test_a_palette_with_transparency_becomes_its_colours(encode):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         _, sent = opened(encode(IMAGE, pa.array([buffer.getvalue()])).values[0])
-    assert list(sent.get_flattened_data()) == [(255, 0, 0), (0, 0, 255)]
+    assert np.asarray(sent).tolist() == [[[255, 0, 0], [0, 0, 255]]]
     assert "transparency" not in sent.info
 
 
@@ -334,7 +332,8 @@ def test_a_file_that_cannot_be_a_picture_fails_with_its_path(encode, folder, cel
     encoded = encode(IMAGE, pa.array(["in.png", cell]), folder=folder)
     assert list(encoded.failures) == [1]
     assert why in encoded.failures[1]
-    assert encoded.failures[1].count(repr(cell)[1:-1][:39]) == (1 if cell else 94) or not cell
+    if cell:
+        assert encoded.failures[1].count(repr(cell)[1:-1][:39]) == 1
 
 
 def test_an_empty_untyped_cell_is_a_missing_picture(encode, folder, wire):
