@@ -28,7 +28,10 @@ def serialize_batch(batch: pa.RecordBatch) -> bytes:
 def _compact(column: pa.Array) -> pa.Array:
     """Views into shared text are written with all of that text, so give them text of their own."""
     own = _without_views(column.type)
-    return column if own == column.type else column.cast(own).cast(column.type)
+    if own == column.type:
+        return column
+    # Joining one array is a copy of it that has no more children than the slice.
+    return pa.concat_arrays([column]).cast(own).cast(column.type)
 
 
 def _without_views(kind: pa.DataType) -> pa.DataType:
@@ -39,6 +42,13 @@ def _without_views(kind: pa.DataType) -> pa.DataType:
     if pa.types.is_struct(kind):
         fields = [kind.field(i) for i in range(kind.num_fields)]
         return pa.struct([field.with_type(_without_views(field.type)) for field in fields])
+    if pa.types.is_fixed_size_list(kind):
+        item = kind.value_field.with_type(_without_views(kind.value_type))
+        return pa.list_(item, kind.list_size)
+    if pa.types.is_map(kind):
+        key = kind.key_field.with_type(_without_views(kind.key_type))
+        item = kind.item_field.with_type(_without_views(kind.item_type))
+        return pa.map_(key, item, keys_sorted=kind.keys_sorted)
     for is_list, make in (
         (pa.types.is_list, pa.list_),
         (pa.types.is_large_list, pa.large_list),

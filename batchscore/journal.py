@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -44,12 +43,16 @@ def entries(journal: bytes) -> Iterator[Entry]:
     """The lines of a journal up to the first that does not check."""
     for start in range(0, len(journal) - LINE_BYTES + 1, LINE_BYTES):
         line = journal[start : start + LINE_BYTES]
-        with contextlib.suppress(ValueError):
-            entry = Entry(*(int(field, 16) for field in line.split(b" ")[:-1]))
-            if entry.line() == line:
-                yield entry
-                continue
-        return
+        try:
+            offset, metadata_bytes, body_bytes, rows, crc, _ = (
+                int(field, 16) for field in line.split(b" ")
+            )
+        except ValueError:
+            return
+        entry = Entry(offset, metadata_bytes, body_bytes, rows, crc)
+        if entry.line() != line:
+            return
+        yield entry
 
 
 def next_crc(file: io.FileIO, entry: Entry) -> int | None:

@@ -233,9 +233,9 @@ def count_text(value: float) -> str:
 
 def duration_text(seconds: float) -> str:
     """``12 ms``, ``1.5 s``, ``1m 4s``, ``2h 3m``."""
-    if seconds < 1:
+    if seconds < 0.9995:
         return f"{seconds * 1000:.{0 if seconds >= 0.01 else 1}f} ms"
-    if seconds < 10:
+    if seconds < 9.95:
         return f"{seconds:.1f} s"
     whole = round(seconds)
     if whole < 60:

@@ -78,7 +78,7 @@ class Predictor:
         # Encoded bodies are the largest things in memory: no more of them than can soon be sent.
         self._encoded = asyncio.Semaphore(max_encoded)
         self.decoder: AnswerDecoder | None = None
-        if protocol.is_complete(signature, probs=probs):
+        if protocol.is_complete(signature):
             self.decoder = protocol.decoder(signature, probs=probs)
 
     async def score(self, chunk: Chunk) -> ScoredBatch:
@@ -125,7 +125,7 @@ class Predictor:
             return self.decoder.decode(response, num_rows)
         # Alone in flight, so no other answer can be read meanwhile.
         learned = self._protocol.learn(self.signature, response, num_rows)
-        if not self._protocol.is_complete(learned, probs=self._probs):
+        if not self._protocol.is_complete(learned):
             raise DecodeError("the first answer shows no classes or no picture, only null")
         decoder = self._protocol.decoder(learned, probs=self._probs)
         predictions = decoder.decode(response, num_rows)

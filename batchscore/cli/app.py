@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cyclopts import App, CycloptsError
@@ -12,7 +13,7 @@ from cyclopts import App, CycloptsError
 from batchscore import __version__
 from batchscore.cli.runner import Interrupted
 from batchscore.cli.terminal import TERMINAL
-from batchscore.errors import EXIT_OK, EXIT_STOPPED, BatchscoreError, UsageError
+from batchscore.errors import EXIT_OK, EXIT_STOPPED, BatchscoreError, OutputError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,11 +21,11 @@ if TYPE_CHECKING:
     from batchscore.cli.options import Command
 
 COMMANDS = {
-    "score": "score the rows of files with a deployment",
-    "inspect": "show a deployment's protocol, inputs and outputs",
-    "serve": "run a deployment on this computer",
-    "demo": "score sample data with a deployment in this process",
-    "completion": "print the completion script of a shell",
+    "score": "Score the rows of files with a deployment; the output has them in input order.",
+    "inspect": "Show a deployment's protocol, inputs and outputs.",
+    "serve": "Run a deployment on this computer, and print its address.",
+    "demo": "Score sample data with a deployment in this process, and show the result.",
+    "completion": "Print the completion script of a shell.",
 }
 
 
@@ -40,26 +41,34 @@ def make_app() -> App:
             "command line; the last one counts."
         ),
     )
-    for name, summary in COMMANDS.items():
-        app.command(f"batchscore.cli.{name}:{name}", name=name, help=summary)
+    for position, (name, summary) in enumerate(COMMANDS.items()):
+        path = f"batchscore.cli.{name}:{name}"
+        app.command(path, name=name, help=summary, sort_key=position)
     return app
 
 
 def run(arguments: list[str]) -> int:
     """Run one command line and return the exit code; every error has been told."""
+    _open_streams()
     TERMINAL.debug = "--debug" in arguments
     if "--no-color" in arguments:
         TERMINAL.color = False
     try:
         return _parse_and_call(arguments)
     except BrokenPipeError:
-        # Whoever read standard output has enough. It must not be flushed again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        # Whoever read standard output has enough, and that is no mistake.
         return EXIT_OK
     except Interrupted as interrupted:
         return interrupted.exit_code
     except BaseException as error:  # noqa: BLE001 (the last one to hear of it)
         return _told(error)
+
+
+def _open_streams() -> None:
+    """A stream that the parent process closed swallows what is written to it."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))
 
 
 def _told(error: BaseException) -> int:
@@ -101,7 +110,13 @@ def _parse_and_call(arguments: list[str]) -> int:
     except CycloptsError as error:
         raise UsageError(reworded(error, app)) from error
     result = function(*bound.args, **bound.kwargs)
-    sys.stdout.flush()
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        reason = error.strerror or error
+        raise OutputError(f"cannot write to standard output: {reason}") from error
     return result if isinstance(result, int) else EXIT_OK
 
 

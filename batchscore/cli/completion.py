@@ -32,7 +32,6 @@ COMMAND = Command(
     name="completion",
     model=CompletionOptions,
     call=_completion,
-    summary="Print the completion script of a shell: bash, zsh or fish.",
     positional="shell",
     metavars={"shell": "bash|zsh|fish"},
 )

@@ -39,6 +39,7 @@ class _Job:
     Attributes:
         input, output: names in the folder.
         model: the demo model.
+        shown: the columns that are shown.
         truth: the column that tells the truth.
         predicted: the column of the prediction.
         truth_of: the truth from a cell of that column.
@@ -47,6 +48,7 @@ class _Job:
     input: str
     output: str
     model: str
+    shown: tuple[str, ...]
     truth: str
     predicted: str
     truth_of: Callable[[str], str] = str
@@ -57,16 +59,33 @@ def _digit_of(path: str) -> str:
     return path.removesuffix(".png").rpartition("-")[2]
 
 
+_PENGUIN = ("species", "body_mass_g", "predicted_species", "predicted_expected_body_mass_g")
 _JOBS = (
-    _Job("penguins.parquet", "penguins-scored.arrow", "penguins", "species", "predicted_species"),
+    _Job(
+        "penguins.parquet",
+        "penguins-scored.arrow",
+        "penguins",
+        shown=_PENGUIN,
+        truth="species",
+        predicted="predicted_species",
+    ),
     _Job(
         "penguins.csv",
         "penguins-from-csv-scored.arrow",
         "penguins",
-        "species",
-        "predicted_species",
+        shown=_PENGUIN,
+        truth="species",
+        predicted="predicted_species",
     ),
-    _Job("digits", "digits-scored.arrow", "digits", "path", "predicted_digit", _digit_of),
+    _Job(
+        "digits",
+        "digits-scored.arrow",
+        "digits",
+        shown=("path", "predicted_digit", "prediction_error"),
+        truth="path",
+        predicted="predicted_digit",
+        truth_of=_digit_of,
+    ),
 )
 
 
@@ -106,7 +125,9 @@ def _run_job(job: _Job, directory: Path, general: GeneralOptions) -> int:
             output=str(output),
             overwrite=True,
         )
-        observer = TERMINAL.observer(general.progress, summary=False)
+        # The jobs take less than a second: no progress but what is asked for.
+        progress = "none" if general.progress == "auto" else general.progress
+        observer = TERMINAL.observer(progress, summary=False)
         try:
             report = runner.run(score(config, observer=observer))
         finally:
@@ -125,11 +146,10 @@ def _show(job: _Job, source: Path, output: Path) -> None:
     with pa.memory_map(str(output)) as file:
         table = pa.ipc.open_file(file).read_all()
     shown = Table(box=None, pad_edge=False, header_style="bold")
-    names = [field.name for field in table.schema if not pa.types.is_nested(field.type)]
-    for name in names:
+    for name in job.shown:
         shown.add_column(name, overflow="fold")
-    for row in table.slice(0, _ROWS_SHOWN).select(names).to_pylist():
-        shown.add_row(*(_cell(row[name]) for name in names))
+    for row in table.slice(0, _ROWS_SHOWN).select(job.shown).to_pylist():
+        shown.add_row(*(_cell(row[name]) for name in job.shown))
     _print(f"\n{source} -> {output}: {table.num_rows:,} rows, the first {_ROWS_SHOWN}:")
     TERMINAL.console().print(shown)
     _print(_accuracy(job, table))
@@ -179,7 +199,6 @@ COMMAND = Command(
     name="demo",
     model=DemoOptions,
     call=_demo,
-    summary="Score sample data with a deployment in this process, and show the result.",
     positional="directory",
     metavars={"directory": "DIRECTORY"},
 )

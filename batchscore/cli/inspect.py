@@ -78,7 +78,6 @@ COMMAND = Command(
     name="inspect",
     model=InspectOptions,
     call=_inspect,
-    summary="Show the protocol, the inputs and the outputs of a deployment.",
     groups={"Deployment": DEPLOYMENT},
     metavars=METAVARS,
 )

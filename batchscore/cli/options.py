@@ -63,7 +63,6 @@ class Command:
         name: as it is typed.
         model: its options.
         call: what it does with them; returns the exit code.
-        summary: the first line of its help.
         positional: the field that is given without an option's name, if any.
         groups: group titles in the help, with the fields they hold; others are "Options".
         short: further names of options.
@@ -73,7 +72,6 @@ class Command:
     name: str
     model: type[BaseModel]
     call: Callable[[Any, GeneralOptions], int]
-    summary: str
     positional: str | None = None
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     short: Mapping[str, str] = field(default_factory=dict)
@@ -97,7 +95,6 @@ class Command:
             return app.execute(self, _restore_streams(explicit))
 
         function.__name__ = self.name
-        function.__doc__ = self.summary
         function.__annotations__ = {}
         function.__signature__ = inspect.Signature(list(self._parameters()))  # type: ignore[attr-defined]
         return function

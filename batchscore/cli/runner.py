@@ -65,9 +65,12 @@ def _exit_now(code: int) -> NoReturn:
 
 def leave(code: int) -> NoReturn:
     """End the process with this exit code, even if threads hang or standard output is gone."""
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):
+    for stream, descriptor in ((sys.stdout, 1), (sys.stderr, 2)):
+        try:
             stream.flush()
+        except OSError:
+            # The interpreter flushes again at its end, and would exit with a code of its own.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
     deadline = time.monotonic() + _THREADS_S
     for thread in threading.enumerate():
         if thread is not threading.current_thread() and not thread.daemon:

@@ -51,7 +51,6 @@ COMMAND = Command(
     name="score",
     model=ScoreConfig,
     call=_score,
-    summary="Score the rows of files with a deployment, and write a table in input order.",
     positional="inputs",
     groups={"Input": INPUT, "Sending": SENDING, "Deployment": DEPLOYMENT, "Output": OUTPUT},
     short={"output": "-o"},

@@ -61,7 +61,6 @@ COMMAND = Command(
     name="serve",
     model=ServeOptions,
     call=_serve,
-    summary="Run a deployment on this computer, and print its address.",
     positional="model",
     metavars={"model": "MODEL", "host": "HOST", "port": "PORT"},
 )

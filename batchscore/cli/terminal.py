@@ -41,6 +41,9 @@ class Terminal:
         logger.handlers = [_LogLines(self)]
         logger.propagate = False
         logger.setLevel(self._level())
+        if not self.debug:
+            # What libraries log is for who mends this program, not for who uses it.
+            logging.lastResort = None
 
     def _level(self) -> int:
         if self.debug:
@@ -148,8 +151,11 @@ class _LogLines(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         text = record.getMessage()
-        if record.exc_info and self._terminal.debug:
-            text += "\n" + "".join(traceback.format_exception(record.exc_info[1])).rstrip()
+        error = record.exc_info[1] if record.exc_info else None
+        if error is not None and self._terminal.debug:
+            text += "\n" + "".join(traceback.format_exception(error)).rstrip()
+        elif error is not None:
+            text += f": {type(error).__name__}: {error}"
         self._terminal.log(record.levelno, text)
 
 

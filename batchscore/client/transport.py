@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import os
 import ssl
 import time
 import urllib.request
@@ -223,5 +224,8 @@ def _ssl_context(ca_bundle: Path | None) -> ssl.SSLContext | bool:
 def _reason(error: BaseException) -> str:
     """The shortest text that says what went wrong, without addresses."""
     cause = getattr(error, "os_error", None) or error
+    number = getattr(cause, "errno", None)
+    if isinstance(cause, OSError) and number is not None and number > 0:
+        return os.strerror(number)
     text = getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
     return str(text).split("\n", maxsplit=1)[0]

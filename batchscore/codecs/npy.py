@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from functools import lru_cache
 from io import BytesIO
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -40,7 +41,7 @@ def read_npy(data: bytes) -> NDArray[Any]:
         raise ValueError("not a .npy file of numbers: its header is too long")
     dtype, is_fortran, shape = _parsed(data[start : start + length])
     # The header is believed only as far as there are bytes: it may promise terabytes.
-    count = int(np.prod(shape, dtype=object))
+    count = prod(shape)
     body = memoryview(data)[start + length :]
     if len(body) < count * dtype.itemsize:
         raise ValueError("the .npy file is cut off")

@@ -176,7 +176,7 @@ def _tensor_column(spec: FeatureSpec, values: Sequence[object]) -> pa.Array:
             continue
         try:
             array = numeric_array(value)
-        except (ValueError, OverflowError):
+        except ValueError:
             raise _not_taken(spec, value, f"an array of shape {shape_text(shape)}") from None
         if array.shape != shape and not (array.size == 1 and shape == (1,)):
             raise InputError(

@@ -224,7 +224,7 @@ class TensorInput:
 def _json(cell: str) -> object:
     try:
         return msgspec.json.decode(cell)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         pass
     try:
         return json.loads(cell)  # knows NaN and Infinity, as Python writes them

@@ -63,6 +63,6 @@ class TensorOutput:
         for row, value in enumerate(values):
             try:
                 matrix[row] = flat_float32(value, self.shape, nulls_as_nan=True)
-            except (ValueError, OverflowError) as error:
+            except ValueError as error:
                 raise DecodeError(f"output {self.spec.name!r}: {error}") from None
         return matrix

@@ -50,7 +50,10 @@ def numeric_array(value: object, *, nulls_as_nan: bool = False) -> NDArray[Any]:
     if array.dtype.kind == "O":  # nulls, or integers beyond 64 bits
         number = (int, float, type(None)) if nulls_as_nan else (int, float)
         if all(isinstance(item, number) for item in array.flat):
-            return array.astype(np.float64)
+            try:
+                return array.astype(np.float64)
+            except OverflowError:
+                raise ValueError("a number is beyond float64") from None
         if any(item is None for item in array.flat):
             raise ValueError("there is a null inside the array")
     raise ValueError("the array does not hold numbers only")
@@ -99,7 +102,7 @@ def matrix_of_equal_rows(
             return None
     try:
         array = numeric_array(lists, nulls_as_nan=nulls_as_nan)
-    except (ValueError, OverflowError):
+    except ValueError:
         return None
     if array.shape not in ((len(lists), *shape), (len(lists), prod(shape))):
         return None

@@ -140,7 +140,7 @@ class WireProtocol(Protocol):
 
     def decoder(self, signature: ModelSignature, *, probs: Probs) -> AnswerDecoder: ...
 
-    def is_complete(self, signature: ModelSignature, *, probs: Probs) -> bool:
+    def is_complete(self, signature: ModelSignature) -> bool:
         """Whether a decoder can be made without having seen an answer."""
         ...
 

@@ -92,10 +92,10 @@ class RowsProtocol:
         """A decoder for answers of a complete signature."""
         return RowsDecoder(signature.outputs, probs)
 
-    def is_complete(self, signature: ModelSignature, *, probs: Probs) -> bool:
-        """Whether all classes are known, and all media types that the file's schema tells."""
+    def is_complete(self, signature: ModelSignature) -> bool:
+        """Whether all classes are known, and the media types that the file's schema tells."""
         return all(
-            (spec.kind != "category" or spec.classes is not None or probs == "none")
+            (spec.kind != "category" or spec.classes is not None)
             and (spec.kind != "image" or spec.media_type is not None)
             for spec in signature.outputs
         )

@@ -82,20 +82,21 @@ def _list_bits(array: pa.Array, *children: pa.Array) -> npt.NDArray[np.int64]:
 
 
 def _fixed_size_list_bits(array: pa.Array) -> npt.NDArray[np.int64] | int:
-    size = array.type.list_size
+    size = int(array.type.list_size)
     # Unlike flatten(), slicing the values keeps those of null lists, so that rows stay aligned.
     inner = _bits(array.values.slice(array.offset * size, len(array) * size))
     if isinstance(inner, int):
         return inner * size
     if size == 0:
         return 0
-    return _without_nulls(array, np.sum(inner.reshape(-1, size), axis=1, dtype=np.int64))
+    sums: npt.NDArray[np.int64] = inner.reshape(-1, size).sum(axis=1)
+    return _without_nulls(array, sums)
 
 
 def _without_nulls(array: pa.Array, bits: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     if array.null_count:
         valid = np.asarray(array.is_valid().to_numpy(zero_copy_only=False), dtype=bool)
-        bits = np.where(valid, bits, 0)
+        bits = bits * valid.astype(np.int64)
     return bits
 
 

@@ -27,8 +27,7 @@ if TYPE_CHECKING:
 
 NPY_MEDIA_TYPE = "application/x.peltarion.npy"
 
-_PNG_MODES = {"1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16"}
-_JPEG_MODES = {"L", "RGB", "CMYK"}
+_MODES = {"PNG": {"1", "L", "LA", "P", "RGB", "RGBA", "I;16"}, "JPEG": {"L", "RGB", "CMYK"}}
 
 
 class AnswerError(ValueError):
@@ -228,7 +227,7 @@ def _encode_column(
         encode = _encode_npy
     try:
         return [None if value is None else encode(value, spec) for value in values]
-    except (TypeError, ValueError) as error:
+    except (OSError, TypeError, ValueError) as error:
         raise AnswerError(f"output {spec.name!r}: {error}") from error
 
 
@@ -272,9 +271,10 @@ def _encode_image(value: Any, _: FeatureSpec) -> str:
     if not isinstance(value, Image.Image):
         raise TypeError(f"a PIL image is expected, not {type(value).__name__}")
     file_format = "JPEG" if value.format == "JPEG" else "PNG"
-    modes = _JPEG_MODES if file_format == "JPEG" else _PNG_MODES
+    if value.mode not in _MODES[file_format]:
+        value = value.convert("I;16" if (file_format, value.mode) == ("PNG", "I") else "RGB")
     buffer = io.BytesIO()
-    (value if value.mode in modes else value.convert("RGB")).save(buffer, format=file_format)
+    value.save(buffer, format=file_format)
     text = base64.b64encode(buffer.getvalue()).decode()
     return f"data:image/{file_format.lower()};base64,{text}"
 

@@ -127,12 +127,18 @@ def test_a_run_that_read_nothing_has_no_summary_but_its_error() -> None:
 async def test_the_log_goes_on_while_nothing_is_written() -> None:
     """Lines come by the clock, not by the chunks, so that an outage shows; the last at the end."""
     lines: list[str] = []
-    observer = LogObserver(lines.append, every_s=0.01)
+    third = asyncio.Event()
+
+    def write(line: str) -> None:
+        lines.append(line)
+        if len(lines) == 3:
+            third.set()
+
+    observer = LogObserver(write, every_s=0.01)
     metrics = some_metrics()
     observer.on_start(metrics)
     async with asyncio.timeout(10):
-        while len(lines) < 3:
-            await asyncio.sleep(0.005)
+        await third.wait()
     metrics.rows_scored += 5
     observer.on_finish(REPORT)
     count = len(lines)

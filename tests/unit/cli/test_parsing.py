@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import pytest
 
 from batchscore.cli import app
-from batchscore.cli.options import Command
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from batchscore.cli.options import Command
 
 
 class Seen(Exception):

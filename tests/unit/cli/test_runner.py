@@ -9,12 +9,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from .conftest import clean_environment
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 BEGIN = """
 import asyncio, sys, time
@@ -79,6 +82,7 @@ time.sleep(60)
 
 @contextlib.contextmanager
 def started(*words: str, stdin: int = subprocess.DEVNULL) -> Iterator[subprocess.Popen[str]]:
+    """A Python process, which never outlives the test."""
     process = subprocess.Popen(
         [sys.executable, *words],
         stdin=stdin,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -16,12 +16,16 @@ from batchscore.cli.sources import resolve
 from batchscore.config import ScoreConfig
 from batchscore.errors import UsageError
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 NEEDED = {"inputs": ["a.csv"], "output": "o.arrow", "url": "http://h/forward"}
 
 
 def options_of(
     explicit: dict[str, object], environment: dict[str, str] | None = None
 ) -> tuple[ScoreConfig, GeneralOptions]:
+    """The options of score, with what it cannot do without."""
     config, general = resolve(SCORE, NEEDED | explicit, app.known_options, environment or {})
     assert isinstance(config, ScoreConfig)
     return config, general
@@ -32,6 +36,7 @@ def refusal(
     environment: dict[str, str] | None = None,
     command: Command = SCORE,
 ) -> str:
+    """The one line that says what is wrong."""
     with pytest.raises(UsageError) as caught:
         resolve(command, explicit, app.known_options, environment or {})
     assert "\n" not in str(caught.value)
@@ -39,6 +44,7 @@ def refusal(
 
 
 def config_file(folder: Path, text: str) -> str:
+    """A config file with this text."""
     path = folder / "job.toml"
     path.write_text(text, encoding="utf-8")
     return str(path)
@@ -131,7 +137,10 @@ def test_one_file_and_one_environment_serve_several_commands(tmp_path: Path) -> 
     """What belongs to another command is neither refused nor taken."""
     path = config_file(tmp_path, 'url = "http://h/forward"\nbatch-size = 7\n')
     endpoint, _ = resolve(
-        INSPECT, {"config": path}, app.known_options, {"BATCHSCORE_PORT": "x", "BATCHSCORE_MAP": "-"}
+        INSPECT,
+        {"config": path},
+        app.known_options,
+        {"BATCHSCORE_PORT": "x", "BATCHSCORE_MAP": "-"},
     )
     assert endpoint.model_dump()["url"] == "http://h/forward"
 
@@ -165,7 +174,9 @@ def test_a_wrong_file_is_refused_with_the_key(tmp_path: Path, text: str, expecte
     """Whatever is wrong in a config file is told with the file, the key and the nearest name."""
     path = config_file(tmp_path, text)
     without_url = {"inputs": ["a"], "output": "o", "config": path}
-    assert expected in refusal(without_url, {"BATCHSCORE_URL": "http://h/"} if "url" not in text else {})
+    assert expected in refusal(
+        without_url, {"BATCHSCORE_URL": "http://h/"} if "url" not in text else {}
+    )
 
 
 def test_a_token_in_a_file_is_refused_without_showing_it(tmp_path: Path) -> None:
@@ -178,7 +189,10 @@ def test_a_token_in_a_file_is_refused_without_showing_it(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("environment", "expected"),
     [
-        ({"BATCHSCORE_BACH_SIZE": "3"}, "BATCHSCORE_BACH_SIZE; did you mean BATCHSCORE_BATCH_SIZE?"),
+        (
+            {"BATCHSCORE_BACH_SIZE": "3"},
+            "BATCHSCORE_BACH_SIZE; did you mean BATCHSCORE_BATCH_SIZE?",
+        ),
         ({"BATCHSCORE_TOKN": "s3cret"}, "BATCHSCORE_TOKN; did you mean BATCHSCORE_TOKEN?"),
         ({"BATCHSCORE_RETRY": "x"}, "unknown variable BATCHSCORE_RETRY"),
         ({"BATCHSCORE_batch_size": "3"}, "unknown variable BATCHSCORE_batch_size"),

@@ -30,9 +30,9 @@ def opened(uri: str) -> tuple[str, Image.Image]:
     return head.removeprefix("data:").removesuffix(";base64"), image
 
 
-def as_png(pixels: np.ndarray, mode: str | None = None) -> bytes:
+def as_png(pixels: np.ndarray) -> bytes:
+    """The pixels as a PNG file."""
     image = Image.fromarray(pixels)
-    assert mode is None or image.mode == mode
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
     return buffer.getvalue()
@@ -51,9 +51,7 @@ def folder(tmp_path, picture):
 
 @pytest.mark.parametrize("mode", ["RGB", "L"])
 @pytest.mark.parametrize("format_", ["PNG", "JPEG"])
-@pytest.mark.parametrize(
-    "type_", [pa.binary(), pa.large_binary(), pa.binary_view()], ids=str
-)
+@pytest.mark.parametrize("type_", [pa.binary(), pa.large_binary(), pa.binary_view()], ids=str)
 def test_png_and_jpeg_travel_as_their_own_bytes(encode, picture, mode, format_, type_):
     """A PNG or JPEG in mode RGB or L is never encoded again."""
     data = picture(mode, format_)
@@ -111,6 +109,13 @@ def test_floating_pictures_are_scaled_by_their_range(encode, values, expected):
     Image.fromarray(np.array([values], np.float32)).save(buffer, "TIFF")
     _, image = opened(encode(IMAGE, pa.array([buffer.getvalue()])).values[0])
     assert np.asarray(image)[0, :, 0].tolist() == expected
+
+
+def test_colours_that_pillow_cannot_convert_fail_their_row(encode):
+    """A picture that opens but has no way to RGB fails, and says so."""
+    buffer = io.BytesIO()
+    Image.new("LAB", (4, 4)).save(buffer, "TIFF")
+    assert "cannot be sent" in encode(IMAGE, pa.array([buffer.getvalue()])).failures[0]
 
 
 def test_a_palette_with_transparency_becomes_its_colours(encode):
@@ -188,7 +193,9 @@ def test_any_bytes_but_a_picture_fail(encode, data):
 @given(st.data())
 def test_a_damaged_picture_is_sent_or_fails(encode, picture, data):
     """No damage to a file raises anything but its row's failure."""
-    raw = bytearray(picture(*data.draw(st.sampled_from([("P", "PNG"), ("P", "GIF"), ("L", "TIFF")]))))
+    raw = bytearray(
+        picture(*data.draw(st.sampled_from([("P", "PNG"), ("P", "GIF"), ("L", "TIFF")])))
+    )
     for _ in range(3):
         raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
     encoded = encode(IMAGE, pa.array([bytes(raw)]))
@@ -253,7 +260,8 @@ def test_a_struct_needs_only_one_of_the_two(encode, picture, folder):
 
 
 @pytest.mark.parametrize(
-    "type_", [pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int8(), pa.string())],
+    "type_",
+    [pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int8(), pa.string())],
     ids=str,
 )
 @pytest.mark.parametrize("untyped", [False, True])
@@ -389,7 +397,9 @@ def test_a_column_that_can_never_be_a_picture_is_refused(type_):
 @given(st.lists(st.none() | st.binary(max_size=40)))
 def test_answers_decode_to_the_bytes_that_came(values):
     """The bytes are those of the data URI; null is null."""
-    uris = [v if v is None else f"data:image/png;base64,{base64.b64encode(v).decode()}" for v in values]
+    uris = [
+        v if v is None else f"data:image/png;base64,{base64.b64encode(v).decode()}" for v in values
+    ]
     (column,) = output_codec(IMAGE).decode(uris)
     assert column.type == pa.binary()
     assert column.to_pylist() == values

@@ -136,7 +136,8 @@ def test_text_that_is_not_finite_goes_out_as_null(encode, wire, text):
 
 
 @pytest.mark.parametrize(
-    "text", ["abc", "1,5", "0x10", "1_000", "1 2", "--1", "1e", ".", "e5", "null", "١", "1\n2", "½"]
+    "text",
+    ["abc", "1,5", "0x10", "1_000", "1 2", "--1", "1e", ".", "e5", "null", "\u0661", "1\n2", "½"],
 )
 def test_other_text_fails_its_row_alone(encode, sent, text):
     """A cell that is no number fails its row with its text; its neighbours are sent."""

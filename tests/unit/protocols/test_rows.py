@@ -225,11 +225,10 @@ def test_an_answer_that_is_not_one_is_never_taken_for_predictions(body, words):
 def test_classes_are_learned_from_the_first_answer():
     """Where the specification names no classes, the first answer's count, sorted."""
     signature = ModelSignature((), (FeatureSpec("animal", "categorical"),))
-    assert not PROTOCOL.is_complete(signature, probs="struct")
-    assert PROTOCOL.is_complete(signature, probs="none") in {True, False}
+    assert not PROTOCOL.is_complete(signature)
     learned = PROTOCOL.learn(signature, answer({"rows": [{"animal": {"dog": 0.9, "cat": 0.1}}]}), 1)
     assert learned.outputs[0].classes == ("cat", "dog")
-    assert PROTOCOL.is_complete(learned, probs="struct")
+    assert PROTOCOL.is_complete(learned)
 
 
 def test_a_class_that_is_new_means_that_the_model_changed():
@@ -252,7 +251,7 @@ def test_a_class_that_is_new_means_that_the_model_changed():
     ],
 )
 def test_the_servers_own_words_are_found(body, text):
-    """errorMessage where there is one, else the beginning of the body."""
+    """ErrorMessage where there is one, else the beginning of the body."""
     assert PROTOCOL.error_text(Response(500, body)) == text
 
 

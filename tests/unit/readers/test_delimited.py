@@ -7,8 +7,7 @@ import csv
 import gzip
 import io
 import random
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pytest
@@ -19,6 +18,9 @@ from batchscore.batches import RowFailure
 from batchscore.errors import InputError, UsageError
 from batchscore.readers import ReadOptions, open_reader
 from batchscore.schema import UNTYPED_KEY
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 settings.register_profile(
     "readers",
@@ -50,6 +52,7 @@ def cells(path: Path | str, **options: Any) -> list[list[Any]]:
 
 
 def write(path: Path, text: str | bytes) -> Path:
+    """The path, after the text was written to it."""
     path.write_bytes(text.encode() if isinstance(text, str) else text)
     return path
 
@@ -68,8 +71,7 @@ CELL = st.text(
     delimiter=st.sampled_from([",", ";", "\t", "|", "x"]),
     # With a line end of one character the csv module leaves the other one unquoted.
     style=st.sampled_from(
-        [("\n", csv.QUOTE_ALL), ("\r", csv.QUOTE_ALL)]
-        + [("\r\n", csv.QUOTE_ALL), ("\r\n", csv.QUOTE_MINIMAL)]
+        [*((end, csv.QUOTE_ALL) for end in ("\n", "\r", "\r\n")), ("\r\n", csv.QUOTE_MINIMAL)]
     ),
     block=st.sampled_from([7, 64, 2**20]),
 )
@@ -97,13 +99,11 @@ def test_records_fall_apart_as_in_pyarrow_and_in_python(
     path = write(tmp_path / "t.csv", "h,i\n" + text)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("batchscore.readers.blocks.BLOCK_BYTES", block)
-        try:
-            rows, failures = read(path)
-        except InputError as error:
-            assert "inside a quoted cell" in str(error)
-            assert ends_in_quotes(text)
+        if ends_in_quotes(text):
+            with pytest.raises(InputError, match="inside a quoted cell"):
+                read(path)
             return
-    assert not ends_in_quotes(text)
+        rows, failures = read(path)
     assert len(rows) == len(expected)
     for number, (row, cells_expected) in enumerate(zip(rows, expected, strict=True)):
         assert (number in failures) == (len(cells_expected) != 2)
@@ -144,8 +144,9 @@ def test_columns_are_text_without_a_type(tmp_path: Path) -> None:
 TYPED = [
     ("int", "7", 7), ("int64", " -7 ", -7), ("uint8", "255", 255), ("float", "1e3", 1000.0),
     ("float32", "0.5", 0.5), ("bool", "true", True), ("str", "x", "x"), ("string", "", ""),
-    ("date", "2024-02-29", "2024-02-29"), ("timestamp", "2024-02-29 12:30:00", "2024-02-29 12:30:00"),
-    ("decimal(5,2)", "12.34", "12.34"), ("timestamp[s, UTC]", "2024-01-01T00:00:00Z", "2024-01-01 00:00:00+00:00"),
+    ("date", "2024-02-29", "2024-02-29"), ("decimal(5,2)", "12.34", "12.34"),
+    ("timestamp", "2024-02-29 12:30:00", "2024-02-29 12:30:00"),
+    ("timestamp[s, UTC]", "2024-01-01T00:00:00Z", "2024-01-01 00:00:00+00:00"),
 ]  # fmt: skip
 
 
@@ -175,7 +176,7 @@ def test_a_cell_that_is_not_of_the_type_fails_its_row_alone(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("types", "message"),
     [
-        ({"prize": "int"}, "--type prize=...: the CSV input has no such column; did you mean 'price'?"),
+        ({"prize": "int"}, "--type prize=...: the CSV input has no such column; did you mean 'pri"),
         ({"price": "flot"}, "--type price=flot: unknown type; did you mean float?"),
         ({"price": "decimal(99,1)"}, "--type price=decimal(99,1): precision"),
     ],
@@ -233,12 +234,17 @@ def test_text_that_is_not_utf8_fails_its_row_alone(tmp_path: Path) -> None:
     assert set(failures) == {2}
 
 
-@pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "utf-16", "utf-16-le", "shift_jis", "utf-8-sig", "utf-32"])  # fmt: skip
-def test_other_encodings_are_read(tmp_path: Path, encoding: str) -> None:
+@pytest.mark.parametrize(
+    ("encoding", "name", "value"),
+    [
+        ("latin-1", "näme", "é"), ("cp1252", "näme", "€"), ("shift_jis", "n日me", "本"),
+        ("utf-16", "näme", "本"), ("utf-16-le", "näme", "本"), ("utf-32", "näme", "😀"),
+        ("utf-8-sig", "näme", "😀"),
+    ],
+)  # fmt: skip
+def test_other_encodings_are_read(tmp_path: Path, encoding: str, name: str, value: str) -> None:
     """Any encoding that Python knows is read, with or without a byte order mark."""
-    text = "näme,b\né,2\n" if encoding != "shift_jis" else "näme,b\né,2\n".replace("ä", "日").replace("é", "本")  # fmt: skip
-    path = write(tmp_path / "t.csv", text.encode(encoding))
-    name, value = ("näme", "é") if encoding != "shift_jis" else ("n日me", "本")
+    path = write(tmp_path / "t.csv", f"{name},b\n{value},2\n".encode(encoding))
     assert read(path, encoding=encoding) == ([{name: value, "b": "2"}], {})
 
 
@@ -267,10 +273,9 @@ def test_large_cells_and_nul_bytes_are_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", ["csv", "tsv", "csv.gz", "tsv.bz2", "csv.zst", "CSV.GZ"])
 def test_compressed_files_are_read(tmp_path: Path, suffix: str) -> None:
-    """gzip (also in several members), bzip2 and zstd are undone; TSV is split at tabs."""
-    mark = "\t" if "tsv" in suffix else ","
-    text = f"a{mark}b\n" + "".join(f"{n}{mark}x,\n" for n in range(50) if mark == "\t" or 1)
-    text = text if mark == "\t" else text.replace("x,", "x")
+    """The compressions are undone, gzip also in several members; TSV is split at tabs."""
+    mark, cell = ("\t", "x,") if "tsv" in suffix else (",", "x\t")
+    text = f"a{mark}b\n" + "".join(f"{n}{mark}{cell}\n" for n in range(50))
     half = len(text) // 2
     data = text.encode()
     if suffix.lower().endswith("gz"):
@@ -280,7 +285,6 @@ def test_compressed_files_are_read(tmp_path: Path, suffix: str) -> None:
     elif suffix.endswith("zst"):
         data = pa.compress(data, codec="zstd", asbytes=True)
     path = write(tmp_path / f"t.{suffix}", data)
-    cell = "x," if mark == "\t" else "x"
     assert cells(path) == [[str(n), cell] for n in range(50)]
 
 
