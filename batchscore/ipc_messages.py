@@ -34,28 +34,26 @@ def _compact(column: pa.Array) -> pa.Array:
     return pa.concat_arrays([column]).cast(own).cast(column.type)
 
 
+_WITHOUT_VIEWS = {pa.string_view(): pa.large_string(), pa.binary_view(): pa.large_binary()}
+
+
 def _without_views(kind: pa.DataType) -> pa.DataType:
-    if kind == pa.string_view():
-        return pa.large_string()
-    if kind == pa.binary_view():
-        return pa.large_binary()
+    """The type with text in place of views into text, at any depth."""
+
+    def inner(field: pa.Field) -> pa.Field:
+        return field.with_type(_without_views(field.type))
+
     if pa.types.is_struct(kind):
-        fields = [kind.field(i) for i in range(kind.num_fields)]
-        return pa.struct([field.with_type(_without_views(field.type)) for field in fields])
+        return pa.struct([inner(kind.field(i)) for i in range(kind.num_fields)])
+    if pa.types.is_list(kind):
+        return pa.list_(inner(kind.value_field))
+    if pa.types.is_large_list(kind):
+        return pa.large_list(inner(kind.value_field))
     if pa.types.is_fixed_size_list(kind):
-        item = kind.value_field.with_type(_without_views(kind.value_type))
-        return pa.list_(item, kind.list_size)
+        return pa.list_(inner(kind.value_field), kind.list_size)
     if pa.types.is_map(kind):
-        key = kind.key_field.with_type(_without_views(kind.key_type))
-        item = kind.item_field.with_type(_without_views(kind.item_type))
-        return pa.map_(key, item, keys_sorted=kind.keys_sorted)
-    for is_list, make in (
-        (pa.types.is_list, pa.list_),
-        (pa.types.is_large_list, pa.large_list),
-    ):
-        if is_list(kind):
-            return make(kind.value_field.with_type(_without_views(kind.value_type)))
-    return kind
+        return pa.map_(inner(kind.key_field), inner(kind.item_field), keys_sorted=kind.keys_sorted)
+    return _WITHOUT_VIEWS.get(kind, kind)
 
 
 def has_dictionary(kind: pa.DataType) -> bool:

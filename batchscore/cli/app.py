@@ -13,7 +13,7 @@ from cyclopts import App, CycloptsError
 from batchscore import __version__
 from batchscore.cli.runner import Interrupted
 from batchscore.cli.terminal import TERMINAL
-from batchscore.errors import EXIT_OK, EXIT_STOPPED, BatchscoreError, OutputError, UsageError
+from batchscore.errors import EXIT_OK, EXIT_STOPPED, BatchscoreError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -72,10 +72,11 @@ def _open_streams() -> None:
 
 
 def _told(error: BaseException) -> int:
+    if not isinstance(error, (KeyboardInterrupt, SystemExit)):
+        TERMINAL.traceback(error)
     if isinstance(error, BaseExceptionGroup):
         error = _first_of(error)
     if isinstance(error, BatchscoreError):
-        TERMINAL.traceback(error)
         TERMINAL.error(str(error))
         return error.exit_code
     if isinstance(error, KeyboardInterrupt):
@@ -110,13 +111,7 @@ def _parse_and_call(arguments: list[str]) -> int:
     except CycloptsError as error:
         raise UsageError(reworded(error, app)) from error
     result = function(*bound.args, **bound.kwargs)
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        reason = error.strerror or error
-        raise OutputError(f"cannot write to standard output: {reason}") from error
+    TERMINAL.data("")
     return result if isinstance(result, int) else EXIT_OK
 
 

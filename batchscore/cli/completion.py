@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Literal
 
 from pydantic import Field
 
 from batchscore.cli.options import Command, GeneralOptions, OptionsModel
+from batchscore.cli.terminal import TERMINAL
 
 
 class CompletionOptions(OptionsModel):
@@ -24,7 +24,7 @@ def _completion(options: CompletionOptions, _general: GeneralOptions) -> int:
     from batchscore.cli.app import make_app
 
     script = make_app().generate_completion(shell=options.shell)
-    sys.stdout.write(script.rstrip("\n") + "\n")
+    TERMINAL.data(script.rstrip("\n") + "\n")
     return 0
 
 

@@ -105,7 +105,9 @@ def _demo(options: DemoOptions, general: GeneralOptions) -> int:
     exit_code = 0
     for job in _JOBS:
         exit_code = max(exit_code, _run_job(job, directory, general))
-    _print(f"\nNext, a deployment of its own and a job for it:\n{_next_command(directory)}")
+    TERMINAL.data(
+        f"\nNext, a deployment of its own and a job for it:\n{_next_command(directory)}\n"
+    )
     return exit_code
 
 
@@ -150,9 +152,9 @@ def _show(job: _Job, source: Path, output: Path) -> None:
         shown.add_column(name, overflow="fold")
     for row in table.slice(0, _ROWS_SHOWN).select(job.shown).to_pylist():
         shown.add_row(*(_cell(row[name]) for name in job.shown))
-    _print(f"\n{source} -> {output}: {table.num_rows:,} rows, the first {_ROWS_SHOWN}:")
-    TERMINAL.console().print(shown)
-    _print(_accuracy(job, table))
+    TERMINAL.data(f"\n{source} -> {output}: {table.num_rows:,} rows, such as\n")
+    TERMINAL.table(shown)
+    TERMINAL.data(f"{_accuracy(job, table)}\n")
 
 
 def _cell(value: object) -> str:
@@ -185,14 +187,9 @@ def _next_command(directory: Path) -> str:
     output = shlex.quote(str(directory / "again.arrow"))
     url = f"http://127.0.0.1:{port}/deployment/penguins/forward"
     return (
-        f"{program} serve penguins --port {port} --quiet & sleep 2; "
+        f"{program} serve penguins --port {port} --quiet & sleep 3; "
         f"{program} score {source} --url {url} -o {output} --overwrite; kill $!"
     )
-
-
-def _print(text: str) -> None:
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
 
 
 COMMAND = Command(

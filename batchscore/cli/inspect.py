@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from typing import TYPE_CHECKING
 
 from pydantic import Field
@@ -34,7 +33,7 @@ def _inspect(options: InspectOptions, _general: GeneralOptions) -> int:
     protocol, signature = runner.run(ask(options))
     if options.json_output:
         content = _content(protocol, endpoint.shown, signature)
-        sys.stdout.write(json.dumps(content, indent=2) + "\n")
+        TERMINAL.data(json.dumps(content, indent=2) + "\n")
     else:
         _print_tables(protocol, endpoint.shown, signature)
     return 0
@@ -61,8 +60,7 @@ def _content(protocol: str, endpoint: str, signature: ModelSignature) -> dict[st
 def _print_tables(protocol: str, endpoint: str, signature: ModelSignature) -> None:
     from rich.table import Table
 
-    console = TERMINAL.console()
-    console.print(f"{endpoint}\nprotocol {protocol}, fingerprint {signature.fingerprint()}\n")
+    TERMINAL.data(f"{endpoint}\nprotocol {protocol}, fingerprint {signature.fingerprint()}\n")
     for title, specs in (("input", signature.inputs), ("output", signature.outputs)):
         table = Table(box=None, pad_edge=False, header_style="bold")
         for column in (title, "type", "shape", "classes"):
@@ -70,8 +68,8 @@ def _print_tables(protocol: str, endpoint: str, signature: ModelSignature) -> No
         for spec in specs:
             shape = " x ".join(str(size) for size in spec.shape) if spec.kind == "array" else ""
             table.add_row(spec.name, spec.dtype, shape, ", ".join(spec.classes or ()))
-        console.print(table)
-        console.print()
+        TERMINAL.data("\n")
+        TERMINAL.table(table)
 
 
 COMMAND = Command(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 
 from pydantic import Field
 
@@ -43,8 +42,7 @@ def _serve(options: ServeOptions, _general: GeneralOptions) -> int:
     waiting = list(models)
 
     def tell(url: str) -> None:
-        sys.stdout.write(url + "\n")
-        sys.stdout.flush()
+        TERMINAL.data(url + "\n")
         waiting.pop()
         if not waiting:
             TERMINAL.note(

@@ -9,8 +9,11 @@ import traceback
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from batchscore.errors import OutputError
+
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
     from batchscore.cli.options import GeneralOptions
     from batchscore.observers import ClosingObserver
@@ -71,8 +74,7 @@ class Terminal:
             self._line("", text, "")
 
     def internal_error(self, error: BaseException) -> None:
-        """A mistake of this program's own; its traceback only with ``--debug``."""
-        self.traceback(error)
+        """A mistake of this program's own."""
         text = " ".join(str(error).split())[:300]
         self.error(
             f"internal error: {type(error).__name__}{': ' if text else ''}{text}"
@@ -97,6 +99,29 @@ class Terminal:
         if self.color is not None:
             return self.color
         return is_terminal and not os.environ.get("NO_COLOR")
+
+    def data(self, text: str) -> None:
+        """Write to standard output, at once.
+
+        Raises:
+            BrokenPipeError: nobody reads it any more.
+            OutputError: it cannot be written.
+        """
+        try:
+            sys.stdout.write(text)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            reason = error.strerror or error
+            raise OutputError(f"cannot write to standard output: {reason}") from error
+
+    def table(self, table: Table) -> None:
+        """Write a table to standard output; raises what ``data`` raises."""
+        console = self.console()
+        with console.capture() as capture:
+            console.print(table)
+        self.data(capture.get())
 
     def console(self, *, stderr: bool = False) -> Console:
         """A rich console on standard output or error, coloured as ordered."""

@@ -6,13 +6,13 @@ import json
 from dataclasses import dataclass, field
 from functools import reduce
 from itertools import chain
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
 _MAX_EXACT = 2**53
 _MIN_INT64 = -(2**63)
@@ -137,19 +137,33 @@ def merge_rows(known: dict[str, Shape], rows: Sequence[Mapping[str, object]]) ->
     for name in names:
         old = known.get(name, NULL)
         if old.kind != "mixed":
-            shape = found.get(name)
-            if shape is None:
-                shape = _shape_of_values([row.get(name) for row in rows])
-            old = merge(old, shape)
+            values = [row.get(name) for row in rows]
+            old = merge(old, _shape_of_values(values, found.get(name)))
         known[name] = old
 
 
-def _shape_of_values(values: Iterable[object]) -> Shape:
-    values = list(values)
-    try:
-        return _shape_of_array(pa.array(values))
-    except (pa.ArrowException, OverflowError, TypeError, ValueError):
+def _shape_of_values(values: list[Any], inferred: Shape | None) -> Shape:
+    """The shape of the values of a column; ``inferred`` is what PyArrow found, if it did."""
+    if inferred is None:
+        try:
+            inferred = _shape_of_array(pa.array(values))
+        except (pa.ArrowException, OverflowError, TypeError, ValueError):
+            return reduce(merge, map(shape_of, values), NULL)
+    # PyArrow takes false for 0.0 where it has seen a float before.
+    if _hides_bools(values, inferred):
         return reduce(merge, map(shape_of, values), NULL)
+    return inferred
+
+
+def _hides_bools(values: list[Any], shape: Shape) -> bool:
+    if shape.kind in {"int", "float"}:
+        return bool in set(map(type, values))
+    if shape.kind == "list":
+        return _hides_bools(list(chain.from_iterable(v for v in values if v)), shape.item or NULL)
+    return any(
+        _hides_bools([value.get(name) for value in values if value], inner)
+        for name, inner in shape.fields.items()
+    )
 
 
 def arrow_type(shape: Shape) -> pa.DataType | None:

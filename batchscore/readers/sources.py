@@ -114,7 +114,10 @@ def open_text(file: InputFile, encoding: str, path: Path | None = None) -> ByteS
         encoding: its encoding.
         path: where its bytes are, if elsewhere (spooled).
     """
-    raw = _Prefixed(open_raw(file) if path is None else path.open("rb"), keep=file.name == STDIN)
+    if path is None:
+        raw = _Prefixed(open_raw(file), keep=file.name == STDIN)
+    else:
+        raw = _Prefixed(path.open("rb"), keep=False)
     try:
         with blaming(file.name):
             first = raw.peek()

@@ -362,13 +362,17 @@ def test_footer_for_any_schema(work: Path, names: list[str], counts: list[int]) 
         pa.list_(pa.string_view()),
         pa.struct({"a": pa.string_view()}),
         pa.list_(pa.large_string()),
+        pa.list_(pa.string_view(), 1),
+        pa.map_(pa.string(), pa.string_view()),
     ],
     ids=str,
 )
 def test_slices_leave_their_parents_behind(work: Path, kind: pa.DataType) -> None:
     """Two rows cut from a large batch take the bytes of two rows."""
     texts = ["y" * 1000] * 1000
-    if pa.types.is_list(kind):
+    if pa.types.is_map(kind):
+        whole = pa.array([[("k", text)] for text in texts], kind)
+    elif pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind):
         whole = pa.array([[text] for text in texts], kind)
     elif pa.types.is_struct(kind):
         whole = pa.array([{"a": text} for text in texts], kind)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 import pyarrow as pa
 import pytest
+from hypothesis import settings
 from PIL import Image
 
 from batchscore.codecs import EncodedColumn, ImageFolder, input_codec
@@ -16,6 +17,10 @@ from batchscore.schema import UNTYPED_KEY, FeatureSpec
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+# A busy machine is no defect: no test here promises a time.
+settings.register_profile("no-deadline", deadline=None)
+settings.load_profile("no-deadline")
 
 
 class Encode(Protocol):

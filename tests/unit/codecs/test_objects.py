@@ -141,3 +141,11 @@ def test_a_file_that_is_not_there_is_told_by_its_path(tmp_path):
     """The error names the feature and the path."""
     with pytest.raises(InputError, match=r"'photo'.*none\.png.*No such file"):
         column_from_objects(IMAGE, [tmp_path / "none.png"])
+
+
+def test_a_picture_that_was_closed_is_refused(picture):
+    """A PIL image whose file is gone before it was read cannot be sent."""
+    image = Image.open(io.BytesIO(picture()))
+    image.close()
+    with pytest.raises(InputError, match=r"'photo'.*cannot be sent"):
+        column_from_objects(IMAGE, [image])

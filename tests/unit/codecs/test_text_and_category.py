@@ -197,7 +197,16 @@ def test_probabilities_that_are_nan_stay_nan_and_never_win():
     assert labels.to_pylist() == ["cat"]
 
 
-@pytest.mark.parametrize("answer", [{"bird": 1, "cat": 0, "cow": 0}, {"cow": 1.0}, "cow"], ids=str)
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"bird": 1, "cat": 0, "cow": 0},
+        dict.fromkeys(["bird", "cat", "dog", "cow"], 0.25),
+        {"cow": 1.0},
+        "cow",
+    ],
+    ids=str,
+)
 def test_a_class_that_is_new_means_that_the_model_changed(answer):
     """The job must stop: the columns that it writes have no place for the class."""
     with pytest.raises(ModelChangedError, match=r"'cow'.*'bird', 'cat', 'dog'"):

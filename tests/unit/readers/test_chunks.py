@@ -50,11 +50,13 @@ class CutReader:
 
 
 def cut(reader: Any, start_row: int = 0, **options: Any) -> list[Chunk]:
+    """All chunks, "auto" unless told otherwise."""
     settings_ = {"batch_rows": None, "columns": None, "limit": None, **options}
     return list(chunks(reader, start_row=start_row, **settings_))
 
 
 def borders(found: list[Chunk]) -> list[int]:
+    """Where the chunks begin."""
     return [chunk.start_row for chunk in found]
 
 
@@ -75,7 +77,7 @@ TYPES = st.recursive(
 )
 
 
-def value(rng: np.random.Generator, dtype: pa.DataType) -> Any:
+def value(rng: np.random.Generator, dtype: pa.DataType) -> Any:  # noqa: PLR0911
     """A random value of the type, null now and then."""
     if pa.types.is_null(dtype) or rng.random() < 0.2:
         return None
