@@ -108,7 +108,9 @@ class EndpointConfig(_Options):
         256 * 2**20, gt=0, description="largest answer that is read, unpacked"
     )
     ca_bundle: Path | None = Field(None, description="certificates to trust, a PEM file")
-    header: Many = Field((), description="extra header 'Name: value', may be repeated", repr=False)
+    header: Many = Field(
+        (), description="header to add to each request, may be repeated", repr=False
+    )
     header_file: Path | None = Field(None, description="file of extra headers, one a line")
 
     @field_validator("header")
@@ -127,39 +129,49 @@ class ScoreConfig(EndpointConfig):
     inputs: Many = Field(min_length=1, description="files, folders, globs, or - for standard input")
     output: str = Field(description="file to write: .arrow, .parquet, .csv, .jsonl, or -")
 
-    input_format: InputFormat | None = Field(None, description="format, else by suffix")
+    input_format: InputFormat | None = Field(
+        None, description="format of the input, else by suffix"
+    )
     source_column: str | None = Field(None, description="add a column with each row's file")
-    map: Pairs = Field({}, description="FEATURE=COLUMN, may be repeated")
+    map: Pairs = Field({}, description="column that serves a feature, may be repeated")
     delimiter: str | None = Field(None, description="CSV delimiter, one character or 'tab'")
     encoding: str = Field("utf-8", description="encoding of CSV and JSON Lines")
     null: Many = Field((), description="CSV text of a null, may be repeated")
-    type: Pairs = Field({}, description="COLUMN=TYPE of a CSV column, may be repeated")
-    image_root: Path | None = Field(None, description="folder of image and .npy paths")
+    type: Pairs = Field({}, description="Arrow type of a CSV column, may be repeated")
+    image_root: Path | None = Field(
+        None, description="folder of image and .npy paths, else that of the input"
+    )
     keep: Literal["all", "none"] | Names = Field("all", description="input columns in the output")
     drop: Names = Field((), description="input columns left out of the output")
     limit: int | None = Field(None, ge=0, description="score only the first rows")
 
     batch_size: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
-        "auto", description="rows a request; auto: 1024 rows or 1 MiB of data"
+        "auto", description="rows in a request; auto: 1,024, or less where they are over 1 MiB"
     )
     max_batch_bytes: Size = Field(8 * 2**20, gt=0, description="largest body of a request")
     concurrency: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
         "auto", description="requests in flight; auto: 8"
     )
-    rate_limit: RateLimit | None = Field(None, description="50req/s or 5000rows/s")
+    rate_limit: RateLimit | None = Field(
+        None, description="send no more than 50req/s or 5000rows/s"
+    )
     max_attempts: int = Field(5, ge=1, description="tries of one request")
     max_failed_rows: MaxFailedRows | None = Field(
-        None, description="rows that may fail, a count or N%; more stop the job"
+        None, description="rows that may fail, a count or N%; more stop the job; unlimited"
     )
     classes: Names = Field((), description="classes of the categorical output")
     retry: RetryTable = Field(default_factory=RetryTable, description="statuses treated otherwise")
 
-    output_format: OutputFormat | None = Field(None, description="format, else by suffix")
+    output_format: OutputFormat | None = Field(
+        None, description="format of the output, else by suffix"
+    )
     probs: Probs = Field("struct", description="form of the class probabilities")
-    prefix: str = Field("predicted_", min_length=1, description="of the output columns")
-    report: Paths = Field((), description="write a report of the run, .json")
+    prefix: str = Field(
+        "predicted_", min_length=1, description="what the names of the predictions begin with"
+    )
+    report: Paths = Field((), description="write how the run went to a .json file, may be repeated")
     overwrite: bool = Field(False, description="replace an existing output")
-    work_dir: Path | None = Field(None, description="folder for work in progress")
+    work_dir: Path | None = Field(None, description="folder for work in progress, else beside OUT")
 
     @field_validator("delimiter")
     @classmethod

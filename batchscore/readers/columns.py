@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -21,7 +22,8 @@ def plain_type(dtype: pa.DataType) -> pa.DataType:  # noqa: PLR0911 - a table of
     """The type with dictionaries, run-end encoding and views taken out, at any depth.
 
     Raises:
-        InputError: an extension type is stored in one of these.
+        InputError: an extension type is stored in one of these, or a list view is inside another
+            type.
     """
     types = pa.types
     if types.is_dictionary(dtype) or types.is_run_end_encoded(dtype):
@@ -34,16 +36,22 @@ def plain_type(dtype: pa.DataType) -> pa.DataType:  # noqa: PLR0911 - a table of
         return pa.map_(plain_type(dtype.key_type), plain_type(dtype.item_type), dtype.keys_sorted)
     if types.is_struct(dtype):
         return pa.struct([plain_field(child) for child in dtype.fields])
-    if types.is_nested(dtype) and hasattr(dtype, "value_field"):
-        child = plain_field(dtype.value_field)
-        if types.is_fixed_size_list(dtype):
-            return pa.list_(child, dtype.list_size)
-        if types.is_large_list(dtype) or dtype.id == pa.lib.Type_LARGE_LIST_VIEW:
-            return pa.large_list(child)
-        return pa.list_(child)
+    if types.is_list(dtype):
+        return pa.list_(plain_field(dtype.value_field))
+    if types.is_large_list(dtype):
+        return pa.large_list(plain_field(dtype.value_field))
+    if types.is_fixed_size_list(dtype):
+        return pa.list_(plain_field(dtype.value_field), dtype.list_size)
+    if _is_list_view(dtype):
+        # PyArrow's cast reads beyond the end of the last list, see _plain_array.
+        raise InputError(f"the type {dtype} inside another is not supported; write it as a list")
     if dtype == pa.string_view():
         return pa.string()
     return pa.binary() if dtype == pa.binary_view() else dtype
+
+
+def _is_list_view(dtype: pa.DataType) -> bool:
+    return bool(pa.types.is_list_view(dtype) or pa.types.is_large_list_view(dtype))
 
 
 def plain_field(field: pa.Field) -> pa.Field:
@@ -62,6 +70,8 @@ def plain_schema(schema: pa.Schema, name: str) -> pa.Schema:
     fields = []
     for field in schema:
         try:
+            if _is_list_view(field.type):
+                field = field.with_type(_list_like(field.type))  # noqa: PLW2901
             fields.append(plain_field(field))
         except InputError as error:
             raise InputError(f"{name}: column {field.name!r}: {error}") from None
@@ -86,7 +96,21 @@ def _plain_array(array: pa.Array) -> pa.Array:
         return _plain_array(array.dictionary_decode())
     if pa.types.is_run_end_encoded(array.type):
         return _plain_array(pc.run_end_decode(array))
+    if _is_list_view(array.type):
+        lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False)
+        dtype = _list_like(array.type)
+        is_large = pa.types.is_large_list(dtype)
+        kind = pa.LargeListArray if is_large else pa.ListArray
+        ends = np.concatenate(([0], np.cumsum(lengths)))
+        offsets = pa.array(ends, pa.int64() if is_large else pa.int32())
+        return kind.from_arrays(offsets, array.flatten(), type=dtype, mask=array.is_null())
     return array
+
+
+def _list_like(view: pa.DataType) -> pa.DataType:
+    """The list type with the same items as a type of list views."""
+    is_large = pa.types.is_large_list_view(view)
+    return pa.large_list(view.value_field) if is_large else pa.list_(view.value_field)
 
 
 def as_schema(batch: pa.RecordBatch, schema: pa.Schema, file: str) -> pa.RecordBatch:

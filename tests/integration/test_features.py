@@ -80,8 +80,8 @@ def test_pictures_in_every_column_form_travel_as_their_own_bytes(tmp_path, score
     table = pa.table({"picture": in_column_form(form, pictures, tmp_path)})
     with FaultServer(*IMAGE) as server:
         out = score_table(table, server.url, batch_size=2, keep="none")
-        sent = [row["picture"] for request in server.requests for row in request.rows]
-    assert sent == [data_uri(data) for data in pictures]
+        sent = {row["picture"] for request in server.requests for row in request.rows}
+    assert sent == {data_uri(data) for data in pictures}
     assert out["predicted_picture"].to_pylist() == pictures
     assert out.schema.field("predicted_picture").metadata == {b"media_type": b"image/png"}
 
@@ -189,8 +189,8 @@ def test_arrays_in_every_column_form_and_both_encodings(tmp_path, score_table, f
     """Arrays arrive bit for bit, in the encoding that the specification asks for."""
     table = pa.table({"a": array_column(form, tmp_path)})
     with FaultServer(*ARRAY, tensor_json=tensor_json) as server:
-        out = score_table(table, server.url, batch_size=3, concurrency=1, keep="none")
-        value = server.requests[0].rows[1]["a"]
+        out = score_table(table, server.url, batch_size=3, keep="none")
+        value = max(server.requests, key=lambda request: len(request.rows)).rows[1]["a"]
     if tensor_json:
         assert value["shape"] == [2, 3]
         assert np.array_equal(np.array(value["data"], np.float32), ARRAYS[1].ravel())

@@ -260,7 +260,9 @@ def test_the_demo_models_answer():
             from_pixels = StandInClient(url, session).predict([{"pixels": p} for p in pixels])
     truth = digits["digit"].to_pylist()
     for answers in (from_pictures, from_pixels):
-        right = [max(a["digit"], key=a["digit"].get) == t for a, t in zip(answers, truth)]
+        right = [
+            max(a["digit"], key=a["digit"].get) == t for a, t in zip(answers, truth, strict=True)
+        ]
         assert sum(right) >= 18
     assert {a["embedding"].shape for a in from_pixels} == {(16,)}
     assert {a["reconstruction"].size for a in from_pixels} == {(32, 32)}
@@ -499,7 +501,7 @@ async def test_a_port_in_use_is_named():
 
 async def test_an_address_that_is_not_ours_is_told():
     """A host of another machine is a usage error that names it."""
-    with pytest.raises(UsageError, match="cannot listen on 192.0.2.1"):
+    with pytest.raises(UsageError, match=r"cannot listen on 192\.0\.2\.1"):
         await _serve(host="192.0.2.1", token=TOKEN)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
 import shlex
@@ -105,11 +107,9 @@ def test_no_secret_is_ever_shown(batchscore: Command, tmp_path: Path) -> None:
     (tmp_path / "h.toml").write_text('header = { Key = "s3cret" }\n', encoding="utf-8")
     url = "http://me:s3cret@127.0.0.1:1/x?key=s3cret"
     for words in (
-        ("inspect", "--url", url, "--header", "Key: s3cret", "--max-response-bytes", "x"),
-        ("inspect", "--url", url, "--header", "Key s3cret"),
-        ("inspect", "--url", url),
-        ("inspect", "--url", "ftp://me:s3cret@h/x?s3cret"),
-        ("inspect", "--url", url, "--token", "s3cret"),
+        ("inspect", "--url", url, "--header", "Key: s3cret"),
+        ("inspect", "--url", "ftp://me:s3cret@h/x?s3cret", "--header", "Key: s3cret"),
+        ("inspect", "--url", url, "--header", "Key s3cret", "--timeout", "x"),
         ("inspect", "--url", url, "--token=s3cret"),
         ("inspect", "--url", url, "--config", "t.toml"),
         ("inspect", "--url", url, "--config", "h.toml"),
@@ -245,9 +245,9 @@ def test_standard_input_and_output_are_hyphens(batchscore: Command, penguins: st
     words = "score - --input-format csv -o - --output-format csv --drop island --probs none"
     done = batchscore(*words.split(), "--url", penguins, stdin=ROWS)
     assert done.code == 0, done.err
-    header, row = done.out.splitlines()
-    assert header.startswith("bill_length_mm,bill_depth_mm,flipper_length_mm,body_mass_g,sex,")
-    assert ",Adelie," in row
+    (row,) = csv.DictReader(io.StringIO(done.out))
+    assert (row["bill_length_mm"], row["predicted_species"]) == ("39.1", "Adelie")
+    assert "island" not in row
 
 
 def test_the_bar_is_not_drawn_into_a_file(batchscore: Command, penguins: str) -> None:
@@ -262,10 +262,8 @@ def test_the_bar_is_not_drawn_into_a_file(batchscore: Command, penguins: str) ->
 @pytest.mark.parametrize(
     ("words", "variables", "colored"),
     [
-        (["--color"], {}, True),
         (["--color"], {"NO_COLOR": "1"}, True),
         ([], {}, False),
-        (["--no-color"], {}, False),
         ([], {"BATCHSCORE_COLOR": "true"}, True),
     ],
 )

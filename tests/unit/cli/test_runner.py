@@ -106,13 +106,17 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, str, str, float]:
 
 
 @pytest.mark.parametrize(
-    "script",
-    [WAITS, TIDIES, HANGS_IN_A_THREAD, DOES_NOT_LISTEN, BLOCKS_THE_LOOP, IMPORTS],
-    ids=["waits", "tidies", "thread hangs", "does not listen", "loop blocked", "imports"],
-)
-@pytest.mark.parametrize(
-    ("number", "code", "word"),
-    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")],
+    ("script", "number", "code", "word"),
+    [
+        pytest.param(WAITS, signal.SIGTERM, 143, "terminated", id="waits"),
+        pytest.param(TIDIES, signal.SIGINT, 130, "interrupted", id="tidies"),
+        pytest.param(TIDIES, signal.SIGTERM, 143, "terminated", id="tidies, terminated"),
+        pytest.param(HANGS_IN_A_THREAD, signal.SIGINT, 130, "interrupted", id="thread hangs"),
+        pytest.param(DOES_NOT_LISTEN, signal.SIGTERM, 143, "terminated", id="does not listen"),
+        pytest.param(BLOCKS_THE_LOOP, signal.SIGINT, 130, "interrupted", id="loop blocked"),
+        pytest.param(IMPORTS, signal.SIGINT, 130, "interrupted", id="imports"),
+        pytest.param(IMPORTS, signal.SIGTERM, 143, "terminated", id="imports, terminated"),
+    ],
 )
 def test_a_signal_ends_the_process_whatever_it_does(
     script: str, number: signal.Signals, code: int, word: str
@@ -195,8 +199,10 @@ def silent_server() -> Iterator[tuple[str, threading.Event]]:
         thread.join()
 
 
-@pytest.mark.parametrize("command", ["inspect", "score"])
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("command", "number", "code"),
+    [("inspect", signal.SIGTERM, 143), ("score", signal.SIGINT, 130)],
+)
 def test_a_signal_ends_a_command_whose_server_hangs(
     silent_server: tuple[str, threading.Event],
     tmp_path: Path,

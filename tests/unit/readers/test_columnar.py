@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 
 def read(path: Path, **options: Any) -> pa.Table:
+    """All rows of a file as one table."""
     opened = open_reader([str(path)], ReadOptions())
     batches = [batch.columns for batch in opened.reader.batches(**options)]
     opened.close()
@@ -26,6 +27,7 @@ def read(path: Path, **options: Any) -> pa.Table:
 
 
 def save(path: Path, table: pa.Table, **options: Any) -> Path:
+    """The path, after the table was written to it in the format of its suffix."""
     if path.suffix == ".parquet":
         pq.write_table(table, path, **options)
         return path
@@ -39,6 +41,7 @@ FORMATS = ["t.parquet", "t.arrow", "t.arrows"]
 
 
 def rich_table() -> pa.Table:
+    """Dictionaries at several depths, tensors, bytes and times."""
     words = pa.array(["x", None, "y"] * 2000).dictionary_encode()
     tensor = pa.fixed_shape_tensor(pa.float32(), [2, 2])
     values = pa.array(np.arange(24_000, dtype=np.float32))
@@ -92,6 +95,8 @@ def test_only_the_named_columns_are_read_in_the_files_order(tmp_path: Path, name
         (pa.array(["a", "b" * 20, None], pa.string_view()), pa.string()),
         (pa.array([b"a", None], pa.binary_view()), pa.binary()),
         (pa.array([["a"], None], pa.list_view(pa.string_view())), pa.list_(pa.string())),
+        (pa.array([[1], None, [2, 3]], pa.large_list_view(pa.int8())), pa.large_list(pa.int8())),
+        (pa.array([["a"], None, ["b", None]], pa.list_(pa.string_view())), pa.list_(pa.string())),
         (pa.array([1, 1, 2], pa.int8()).dictionary_encode(), pa.int8()),
         (pa.RunEndEncodedArray.from_arrays([2, 3], ["x", "y"]), pa.string()),
         (pa.array([{"a": "x"}], pa.struct([("a", pa.string_view())])),
@@ -114,6 +119,13 @@ def test_maps_and_fixed_lists_become_plain() -> None:
         pa.string(), pa.list_(pa.string(), 3)
     )
     assert plain_type(pa.large_list(word)) == pa.large_list(pa.string())
+
+
+def test_list_views_inside_other_types_are_refused(tmp_path: Path) -> None:
+    """What PyArrow cannot turn into a plain type is refused, naming file and column."""
+    array = pa.array([{"a": ["x"]}], pa.struct([("a", pa.list_view(pa.string()))]))
+    with pytest.raises(InputError, match=r"t.arrow: column 'x': .* write it as a list"):
+        read(save(tmp_path / "t.arrow", pa.table({"x": array})))
 
 
 def test_an_extension_over_a_dictionary_is_refused(tmp_path: Path) -> None:

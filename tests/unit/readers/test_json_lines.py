@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 relaxed = settings(
     deadline=None,
+    max_examples=200,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 
@@ -27,6 +28,7 @@ relaxed = settings(
 def read(
     *paths: Path, columns: Any = None, **options: Any
 ) -> tuple[pa.Schema, list[dict[str, Any]], dict[int, str]]:
+    """Schema, rows and failures by row of an input."""
     opened = open_reader([str(path) for path in paths], ReadOptions(**options))
     rows: list[dict[str, Any]] = []
     failures: dict[int, str] = {}
@@ -39,6 +41,7 @@ def read(
 
 
 def write(path: Path, *lines: object) -> Path:
+    """The path, after the lines were written to it; text as it is, all else as JSON."""
     texts = [line if isinstance(line, str) else json.dumps(line) for line in lines]
     path.write_text("\n".join(texts) + "\n", encoding="utf-8")
     return path
