@@ -75,7 +75,7 @@ RICH = pa.table(
         "id": pa.array([2**53 + 1, None, -(2**63)], pa.int64()),
         "big": pa.array([2**64 - 1, 0, None], pa.uint64()),
         "float": pa.array([0.1, math.nan, -math.inf]),
-        "half": pa.array([0.5, None, 1.0], pa.float16()),
+        "half": pa.array([0.5, None, 1.0], pa.float32()).cast(pa.float16()),
         "money": pa.array([Decimal("1234567890123456789.10"), None, Decimal("-0.01")]),
         "flag": pa.array([True, None, False]),
         "at": pa.array([1, None, -1], pa.timestamp("ns", "Europe/Stockholm")),
