@@ -157,7 +157,8 @@ class ScoreConfig(EndpointConfig):
     )
     max_attempts: int = Field(5, ge=1, description="tries of one request")
     max_failed_rows: MaxFailedRows | None = Field(
-        None, description="rows that may fail, a count or N%; more stop the job; unlimited"
+        None,
+        description="rows that may fail, a count or N%; more stop the job [default: unlimited]",
     )
     classes: Names = Field((), description="classes of the categorical output")
     retry: RetryTable = Field(default_factory=RetryTable, description="statuses treated otherwise")

@@ -27,6 +27,13 @@ COMMANDS = {
     "demo": "Score sample data with a deployment in this process, and show the result.",
     "completion": "Print the completion script of a shell.",
 }
+_USAGE = {
+    "score": "INPUT... --url URL -o OUT",
+    "inspect": "--url URL",
+    "serve": "[MODEL]",
+    "demo": "[DIRECTORY]",
+    "completion": "bash|zsh|fish",
+}
 
 
 def make_app() -> App:
@@ -43,7 +50,8 @@ def make_app() -> App:
     )
     for position, (name, summary) in enumerate(COMMANDS.items()):
         path = f"batchscore.cli.{name}:{name}"
-        app.command(path, name=name, help=summary, sort_key=position)
+        usage = f"Usage: batchscore {name} {_USAGE[name]} [OPTIONS]"
+        app.command(path, name=name, help=summary, usage=usage, sort_key=position)
     return app
 
 

@@ -104,11 +104,13 @@ class Command:
         if self.positional is not None:
             info = settable(self.model)[self.positional]
             yield self._positional(info, group_of.get(self.positional, "Options"))
-        for name, info in settable(self.model).items():
-            if name != self.positional:
-                option = (_kebab(name), *([self.short[name]] if name in self.short else []))
-                metavar = self.metavars.get(name)
-                yield _option(name, info, option, group_of.get(name, "Options"), metavar)
+        options = settable(self.model)
+        # In the order of the groups: the help tells first what matters most.
+        for name in dict.fromkeys([*group_of, *options]):
+            if name in options and name != self.positional:
+                names = (_kebab(name), *([self.short[name]] if name in self.short else []))
+                group, metavar = group_of.get(name, "Options"), self.metavars.get(name)
+                yield _option(name, options[name], names, group, metavar)
         for name, info in GeneralOptions.model_fields.items():
             option = _GENERAL_NAMES.get(name, (_kebab(name),))
             yield _option(name, info, option, "General", "FILE.toml" if name == "config" else None)

@@ -9,8 +9,8 @@ import pyarrow as pa
 
 from batchscore.batches import RowBatch
 from batchscore.errors import InputError
-from batchscore.readers.columns import plain_schema
-from batchscore.readers.sources import blaming
+from batchscore.readers.columns import plain_schema, sliced
+from batchscore.readers.sources import blaming, head
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -28,13 +28,10 @@ class ArrowReader:
     def __init__(self, file: InputFile, path: Path) -> None:
         self.name = file.name
         self._path = path
-        with blaming(self.name), path.open("rb") as raw:
-            first = raw.read(len(_FILE_MAGIC))
-        if not first:
-            raise InputError(f"{self.name}: the file is empty (0 bytes); remove it from the input")
+        first = head(file, path)
         if first.startswith(b"FEA1"):
             raise InputError(f"{self.name}: the file is Feather version 1; write it as version 2")
-        self._is_file = first == _FILE_MAGIC
+        self._is_file = first.startswith(_FILE_MAGIC)
         with ExitStack() as stack:
             try:
                 opened = self._open(stack)
@@ -67,11 +64,13 @@ class ArrowReader:
                     batch = next(batches, None)
                     if batch is None:
                         return
+                    batch.validate()
                     batch = batch.slice(skip.take(batch.num_rows)).select(wanted)
-                    # Lengths and offsets that point outside the data would end the process.
-                    batch.validate(full=True)
-                if batch.num_rows:
-                    yield RowBatch(batch)
+                for rows in sliced(RowBatch(batch)):
+                    with blaming(self.name):
+                        # Offsets that point outside the data would end the process.
+                        rows.columns.validate(full=True)
+                    yield rows
 
     @staticmethod
     def _file_batches(opened: Any) -> Iterator[pa.RecordBatch]:

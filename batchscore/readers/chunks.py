@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -52,17 +54,28 @@ def chunks(
     row = start_row
     if limit is not None and limit <= start_row:
         return
-    for batch in reader.batches(start_row, columns):
-        room = None if limit is None else limit - row - pending.num_rows
-        pending.append(batch if room is None or batch.num_rows <= room else batch.slice(0, room))
-        while taken := pending.next_chunk_rows():
-            yield Chunk(row, pending.take(taken))
-            row += taken
-        if limit is not None and row + pending.num_rows >= limit:
-            break
+    with _closing(reader.batches(start_row, columns)) as batches:
+        for batch in batches:
+            room = batch.num_rows if limit is None else limit - row - pending.num_rows
+            pending.append(batch if batch.num_rows <= room else batch.slice(0, room))
+            while taken := pending.next_chunk_rows():
+                yield Chunk(row, pending.take(taken))
+                row += taken
+            if limit is not None and row + pending.num_rows >= limit:
+                break
     while taken := pending.next_chunk_rows(at_end=True):
         yield Chunk(row, pending.take(taken))
         row += taken
+
+
+@contextmanager
+def _closing(batches: Iterator[RowBatch]) -> Iterator[Iterator[RowBatch]]:
+    """Let a reader that is a generator close its file at once, not when memory is tidied up."""
+    try:
+        yield batches
+    finally:
+        if isinstance(batches, Generator):
+            batches.close()
 
 
 @dataclass(slots=True)

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batchscore.errors import InputError
+from batchscore.readers.options import MAX_BATCH_ROWS, TARGET_BATCH_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 _FORGOTTEN = {b"PARQUET:field_id"}
 
 
-def plain_type(dtype: pa.DataType) -> pa.DataType:  # noqa: PLR0911 - a table of cases
+def plain_type(dtype: pa.DataType) -> pa.DataType:  # noqa: C901, PLR0911 - a table of cases
     """The type with dictionaries, run-end encoding and views taken out, at any depth.
 
     Raises:
@@ -148,10 +149,13 @@ def select(schema: pa.Schema, columns: object) -> pa.Schema:
     return pa.schema([field for field in schema if field.name in columns])  # type: ignore[operator]
 
 
-def sliced(rows: RowBatch, max_rows: int) -> Iterator[RowBatch]:
-    """The rows in pieces of at most ``max_rows``."""
-    if rows.num_rows <= max_rows:
+def sliced(rows: RowBatch) -> Iterator[RowBatch]:
+    """The rows in pieces of a few MiB, and not too many rows."""
+    num_rows = rows.num_rows
+    size = max(1, TARGET_BATCH_BYTES * num_rows // max(1, rows.columns.nbytes))
+    size = min(size, MAX_BATCH_ROWS)
+    if num_rows <= size:
         yield rows
         return
-    for start in range(0, rows.num_rows, max_rows):
-        yield rows.slice(start, min(start + max_rows, rows.num_rows))
+    for start in range(0, num_rows, size):
+        yield rows.slice(start, min(start + size, num_rows))

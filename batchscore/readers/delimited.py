@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from batchscore.readers.discover import InputFile
     from batchscore.readers.formats import Skip
     from batchscore.readers.options import ReadOptions
-    from batchscore.readers.sources import ByteStream
 
 _DELIMITERS = {"csv": ",", "tsv": "\t"}
 
@@ -44,40 +43,31 @@ class DelimitedReader:
         self._nulls = frozenset(text.encode() for text in options.null)
         self._delimiter = options.delimiter or _DELIMITERS[file.format]
         self._format = RecordFormat(self._delimiter)
-        self._records_passed = 0
-        self._stream: ByteStream | None = None
-        self._blocks: Iterator[bytes] | None = self._open()
+        records = _Records(file, options.encoding, self._format)
+        # What can be read only once stays open for the one pass there will be.
+        self._once = records if file.is_stream else None
         try:
-            self.schema = self._read_header(types)
-        finally:
-            if not file.is_stream:
-                self.close()
+            self.schema = self._read_header(records.header, types)
+        except BaseException:
+            records.close()
+            raise
+        if not file.is_stream:
+            records.close()
 
     def close(self) -> None:
         """Let go of the file, if it is still open."""
-        self._blocks = None
-        if self._stream is not None:
-            self._stream.close()
-            self._stream = None
+        if self._once is not None:
+            self._once.close()
 
-    def _open(self) -> Iterator[bytes]:
-        self._stream = open_text(self._file, self._encoding)
-        return blocks(self._stream, self._format.end_of_last, self.name)
-
-    def _next_block(self) -> bytes | None:
-        if self._blocks is None:
+    def _open(self) -> _Records:
+        if not self._file.is_stream:
+            return _Records(self._file, self._encoding, self._format)
+        if self._once is None:
             raise InputError(f"{self.name}: this input can be read only once")
-        try:
-            return next(self._blocks, None)
-        except UnfinishedRecordError:
-            row = self._records_passed
-            where = f"row {row:,} (counted from 1, the header not)" if row else "the header"
-            raise InputError(
-                f"{self.name}: the file ends inside a quoted cell of {where}; close the quote"
-            ) from None
+        records, self._once = self._once, None
+        return records
 
-    def _read_header(self, types: Mapping[str, pa.DataType]) -> pa.Schema:
-        header, self._rest = self._first_record()
+    def _read_header(self, header: bytes, types: Mapping[str, pa.DataType]) -> pa.Schema:
         try:
             names = [cell.decode() for cell, _ in self._format.fields(header)]
         except UnicodeDecodeError:
@@ -97,39 +87,21 @@ class DelimitedReader:
             ]
         )
 
-    def _first_record(self) -> tuple[bytes, bytes]:
-        """The header, and the rest of the block that it was in."""
-        self._records_passed = 0
-        while (block := self._next_block()) is not None:
-            header, end = self._format.first_record(block)
-            if header:
-                self._records_passed = 1
-                return header, block[end:]
-        raise InputError(f"{self.name}: the file has no header")
-
     def scan(self, skip: Skip, columns: Collection[str] | None) -> Iterator[RowBatch]:
         """See ``FileReader.scan``; rows to skip are read but not converted."""
         wanted = [name for name in self.schema.names if columns is None or name in columns]
         options = self._convert_options(wanted)
-        if not self._file.is_stream:
-            self._blocks = self._open()
-            _, self._rest = self._first_record()
-        with closing(self):
-            block: bytes | None = self._rest
-            while block is not None:
+        with closing(self._open()) as records:
+            for block in records:
                 if skip.rows:
                     rows = self._count(block)
                     if skip.rows >= rows:
-                        skip.take(rows)
-                        self._records_passed += rows
-                        block = self._next_block()
+                        records.passed += skip.take(rows)
                         continue
-                good, bad = self._parse(block, options)
-                batch = self._batch(good, bad, wanted)
-                self._records_passed += batch.num_rows
+                batch = self._batch(*self._parse(block, options), wanted)
+                records.passed += batch.num_rows
                 passed = skip.take(batch.num_rows)
                 yield batch.slice(passed, batch.num_rows) if passed else batch
-                block = self._next_block()
 
     def _count(self, block: bytes) -> int:
         quick = self._format.quick_count(block)
@@ -228,6 +200,57 @@ class DelimitedReader:
         for row, why in {**unfit, **wrong}.items():
             failures.setdefault(row, RowFailure(INVALID_INPUT, f"column {name!r}: {why}"))
         return values
+
+
+class _Records:
+    """An open CSV file: its header is read, then it is iterated as blocks of whole records.
+
+    Attributes:
+        header: the first record.
+        passed: how many rows stand before the next block; the reader counts them.
+    """
+
+    def __init__(self, file: InputFile, encoding: str, record_format: RecordFormat) -> None:
+        self._name = file.name
+        self._stream = open_text(file, encoding)
+        self._blocks = blocks(self._stream, record_format.end_of_last, file.name)
+        self.passed = 0
+        self._in_header = True
+        try:
+            self.header, self._rest = self._read_header(record_format)
+        except BaseException:
+            self.close()
+            raise
+        self._in_header = False
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def __iter__(self) -> Iterator[bytes]:
+        block: bytes | None = self._rest
+        self._rest = b""
+        while block is not None:
+            if block:
+                yield block
+            block = self._next_block()
+
+    def _next_block(self) -> bytes | None:
+        try:
+            return next(self._blocks, None)
+        except UnfinishedRecordError:
+            row = f"row {self.passed + 1:,} (counted from 1, the header not)"
+            where = "the header" if self._in_header else row
+            raise InputError(
+                f"{self._name}: the file ends inside a quoted cell of {where}; close the quote"
+            ) from None
+
+    def _read_header(self, record_format: RecordFormat) -> tuple[bytes, bytes]:
+        """The header, and the rest of the block that it is in."""
+        while (block := self._next_block()) is not None:
+            header, end = record_format.first_record(block)
+            if header:
+                return header, block[end:]
+        raise InputError(f"{self._name}: the file has no header")
 
 
 def _merged(good: pa.Array, bad: pa.Array, rows: list[int]) -> pa.Array:

@@ -50,9 +50,7 @@ class JsonLinesReader:
             rows, failures = _parse(lines)
             self.num_rows += len(rows)
             failed += len(failures)
-            merge_rows(shapes, rows)
-            for row in rows:
-                self._names.update(dict.fromkeys(row))
+            self._names.update(merge_rows(shapes, rows))
         if failed == self.num_rows:
             found = "no line is a JSON object" if failed else "the file has no rows"
             raise InputError(

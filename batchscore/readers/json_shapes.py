@@ -127,8 +127,12 @@ def _shape_of_array(array: pa.Array) -> Shape:  # noqa: PLR0911 - a table of cas
     return Shape("struct", fields={name: _shape_of_array(child) for name, child in children})
 
 
-def merge_rows(known: dict[str, Shape], rows: Sequence[Mapping[str, object]]) -> None:
-    """Widen the shapes of the columns, in order of first appearance, to hold these rows."""
+def merge_rows(known: dict[str, Shape], rows: Sequence[Mapping[str, object]]) -> dict[str, None]:
+    """Widen the shapes of the columns to hold these rows.
+
+    Returns:
+        The names in the rows, in order of first appearance.
+    """
     names = dict.fromkeys(chain.from_iterable(rows))
     try:
         found = dict(_shape_of_array(pa.array(rows)).fields)
@@ -140,6 +144,7 @@ def merge_rows(known: dict[str, Shape], rows: Sequence[Mapping[str, object]]) ->
             values = [row.get(name) for row in rows]
             old = merge(old, _shape_of_values(values, found.get(name)))
         known[name] = old
+    return names
 
 
 def _shape_of_values(values: list[Any], inferred: Shape | None) -> Shape:

@@ -31,11 +31,7 @@ class ParquetReader:
     def __init__(self, file: InputFile, path: Path) -> None:
         self.name = file.name
         self._path = path
-        if path.as_posix() == file.name or not file.is_stream:
-            magic = head(file)
-        else:
-            magic = path.read_bytes()[:4] if path.stat().st_size < 4 else b"PAR1"
-        if not magic.startswith(b"PAR1"):
+        if not head(file, path).startswith(b"PAR1"):
             raise InputError(
                 f"{self.name}: the file is not Parquet; rename it or say --input-format"
             )

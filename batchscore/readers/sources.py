@@ -60,14 +60,14 @@ def open_raw(file: InputFile) -> Any:
         return Path(file.name).open("rb")
 
 
-def head(file: InputFile) -> bytes:
-    """The first bytes of a regular file.
+def head(file: InputFile, path: Path) -> bytes:
+    """The first bytes of a file that is, or was stored, at the path.
 
     Raises:
         InputError: the file cannot be read, or is empty.
     """
-    with open_raw(file) as raw, blaming(file.name):
-        first: bytes = raw.read(_HEAD_BYTES)
+    with blaming(file.name), path.open("rb") as raw:
+        first = raw.read(_HEAD_BYTES)
     if not first:
         raise InputError(f"{file.name}: the file is empty (0 bytes); remove it from the input")
     return first

@@ -10,7 +10,6 @@ from batchscore.batches import RowBatch
 from batchscore.errors import UsageError
 from batchscore.readers.columns import as_schema, plain_schema, select, sliced
 from batchscore.readers.formats import Skip
-from batchscore.readers.options import MAX_BATCH_ROWS
 from batchscore.readers.sources import blaming
 
 if TYPE_CHECKING:
@@ -64,5 +63,5 @@ class TableReader:
             if batch is None:
                 return
             rest = batch.slice(skip.take(batch.num_rows))
-            for rows in sliced(RowBatch(rest), MAX_BATCH_ROWS):
+            for rows in sliced(RowBatch(rest)):
                 yield RowBatch(as_schema(rows.columns, wanted, _NAME))

@@ -11,7 +11,6 @@ from batchscore.batches import RowBatch
 from batchscore.errors import InputError
 from batchscore.readers.columns import as_schema, select, sliced
 from batchscore.readers.formats import FileReader, Skip
-from batchscore.readers.options import MAX_BATCH_ROWS
 from batchscore.schema import UNTYPED_KEY
 
 if TYPE_CHECKING:
@@ -60,9 +59,7 @@ class UnionReader:
             if file.num_rows is not None and skip.rows >= file.num_rows:
                 skip.take(file.num_rows)
                 continue
-            for batch in chain.from_iterable(
-                sliced(rows, MAX_BATCH_ROWS) for rows in file.scan(skip, wanted.names)
-            ):
+            for batch in chain.from_iterable(map(sliced, file.scan(skip, wanted.names))):
                 rows = as_schema(batch.columns, wanted, file.name)
                 if self._source_column is not None and has_source:
                     names = pa.repeat(file.name, rows.num_rows)

@@ -30,7 +30,7 @@ class ParquetExporter:
             rows = size = 0
             for batch in record_batches(reader):
                 group.append(batch)
-                rows, size = rows + batch.num_rows, size + batch.nbytes
+                rows, size = rows + batch.num_rows, size + batch.get_total_buffer_size()
                 if rows >= ROW_GROUP_ROWS or size >= ROW_GROUP_BYTES:
                     _write_group(writer, group, reader.schema)
                     group, rows, size = [], 0, 0
@@ -39,10 +39,13 @@ class ParquetExporter:
 
     @staticmethod
     def check_schema(schema: pa.Schema) -> None:
-        """Raise UsageError where Parquet has no form for a column's type."""
+        """Raise UsageError where Parquet has no form for a column's type, or for nulls of it."""
         for field in schema:
+            # Older PyArrow finds out about nulls of tensors only when it meets one.
+            null = pa.table([pa.nulls(1, field.type)], [field.name])
             try:
-                _writer(pa.BufferOutputStream(), pa.schema([field])).close()
+                with _writer(pa.BufferOutputStream(), null.schema) as writer:
+                    writer.write_table(null)
             except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
                 raise UsageError(
                     f"Parquet cannot hold column {field.name!r} ({field.type}): "

@@ -31,7 +31,7 @@ def record_batches(reader: pa.ipc.RecordBatchFileReader) -> Iterator[pa.RecordBa
 
 def pieces(batch: pa.RecordBatch, max_bytes: int) -> Iterator[pa.RecordBatch]:
     """The batch cut into slices of equally many rows, of about ``max_bytes`` each at most."""
-    count = max(1, min(batch.num_rows, -(-batch.nbytes // max_bytes)))
+    count = max(1, min(batch.num_rows, -(-batch.get_total_buffer_size() // max_bytes)))
     rows = max(1, -(-batch.num_rows // count))
     for start in range(0, batch.num_rows, rows):
         yield batch.slice(start, rows)

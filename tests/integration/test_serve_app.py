@@ -13,7 +13,7 @@ import threading
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urljoin
+from urllib.parse import urljoin, urlsplit
 
 import numpy as np
 import pytest
@@ -23,6 +23,7 @@ from PIL import Image
 from batchscore.errors import UsageError
 from batchscore.serving.app import running_deployment, serve
 from batchscore.serving.demo import digits_table, penguins_table
+from batchscore.serving.models import RowError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,7 +47,7 @@ class Echo:
     """Answers what it is asked; a label comes back as a certainty."""
 
     inputs = EVERYTHING
-    outputs = EVERYTHING
+    outputs = EVERYTHING | {"label": ("categorical", ())}  # the classes tell its shape
     classes = {"label": ["a", "b", "c"]}  # noqa: RUF012
 
     def predict(self, rows: list[dict]) -> list[dict]:
@@ -72,6 +73,8 @@ class Scripted:
         match rows[0]["text"]:
             case "raise":
                 raise RuntimeError("out of order")
+            case "refuse":
+                raise RowError(1, "text", "says nothing")
             case "short":
                 return []
             case "nan":
@@ -228,6 +231,7 @@ def test_every_type_goes_there_and_back(options: dict[str, bool], session: reque
         assert {n: (s["type"], s["shape"]) for n, s in client.inputs.items()} == {
             name: (dtype, list(shape) or [1]) for name, (dtype, shape) in EVERYTHING.items()
         }
+        assert client.outputs["label"]["shape"] == [3]
         row = _row()
         nulls = dict.fromkeys(EVERYTHING)
         first, second, third = client.predict([row, nulls, _row(number=-7, label={"c": 1})])
@@ -301,6 +305,7 @@ def test_a_wrong_token_is_refused(scripted: tuple[str, Scripted], header: str | 
         (b'{"rows": [1]}', 422, "rows[0]"),
         (b'{"rows": [{"text": "a"}, {}]}', 422, "rows[1], feature 'text': missing"),
         (b'{"rows": [{"text": "a"}, {"text": 1}]}', 422, "rows[1], feature 'text'"),
+        (b'{"rows": [{"text": "refuse"}, {"text": ""}]}', 422, "rows[1], feature 'text': says"),
         (b'{"rows": [{"text": "raise"}]}', 500, "RuntimeError: out of order"),
         (b'{"rows": [{"text": "short"}]}', 500, "0 rows for 1"),
     ],
@@ -353,14 +358,18 @@ def test_no_rows_are_answered_with_no_rows(
     assert not model.predict_threads
 
 
-def test_packed_bodies_are_read(scripted: tuple[str, Scripted], session: requests.Session):
-    """A gzip body is unpacked; one that is none is a 400."""
+def test_packed_bodies_are_read(
+    scripted: tuple[str, Scripted], session: requests.Session, caplog: pytest.LogCaptureFixture
+):
+    """A gzip body is unpacked; one that is none is a 400, and no fault of the server's."""
     url, _ = scripted
     body = json.dumps({"rows": [{"text": "a"}] * 1000}).encode()
     packed = {"Content-Encoding": "gzip"}
     answer = session.post(url, data=gzip.compress(body), headers=packed)
     assert len(answer.json()["rows"]) == 1000
     assert _error(session.post(url, data=body, headers=packed))[:2] == (400, "INVALID_BODY")
+    assert session.post(url, data=body).status_code == 200
+    assert caplog.records == []
 
 
 def _pieces(size: int) -> Iterator[bytes]:
@@ -382,6 +391,16 @@ def test_a_body_that_is_too_large_is_refused(session: requests.Session, how: str
                 packed = {"Content-Encoding": "gzip"}
                 answer = session.post(url, data=gzip.compress(body), headers=packed)
         assert _error(answer) == (413, "TOO_LARGE", "the body is larger than 100000 bytes")
+
+
+def test_a_body_that_says_it_is_too_large_is_not_waited_for():
+    """The size in the header alone is enough for a 413, before any of the body has come."""
+    with running_deployment(Scripted()) as url:
+        address = urlsplit(url)
+        request = f"POST {address.path} HTTP/1.1\r\nHost: x\r\nContent-Length: {2**40}\r\n\r\n"
+        with socket.create_connection((address.hostname, address.port), timeout=20) as connection:
+            connection.sendall(request.encode())
+            assert connection.recv(1000).startswith(b"HTTP/1.1 413 ")
 
 
 def test_a_slow_model_holds_up_no_other_request(

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 relaxed = settings(
     deadline=None,
-    max_examples=200,
+    max_examples=60,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 

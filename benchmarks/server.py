@@ -1,0 +1,48 @@
+"""A deployment that costs nearly nothing: it counts the rows of a body and answers as many.
+
+python benchmarks/server.py '{"x": ["numeric", [1]]}'     # prints its URL
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from functools import lru_cache
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+from faultserver import FaultServer, Model  # noqa: E402
+from faultserver.faults import Reply  # noqa: E402
+from faultserver.requests import RequestInfo  # noqa: E402
+
+
+class CountingServer(FaultServer):
+    """Finds the number of rows by counting a key, and sends ready-made bytes."""
+
+    def _read_rows(self, info: RequestInfo) -> Reply | None:
+        key = f'"{next(iter(self.inputs))}":'.encode()
+        info.rows = [{}] * info.body.count(key)
+        return None
+
+    def _predict(self, info: RequestInfo) -> Reply:
+        return Reply(200, answer(len(info.rows)), {"Content-Type": "application/json"})
+
+
+@lru_cache(maxsize=1024)
+def answer(rows: int) -> bytes:
+    """A body with so many predictions."""
+    return b'{"rows":[' + b",".join([b'{"y":0.3740423}'] * rows) + b"]}"
+
+
+def main() -> None:
+    """Serve until the process ends."""
+    inputs = json.loads(sys.argv[1])
+    model = Model(inputs, {"y": ("numeric", [1])}, lambda rows: rows)
+    with CountingServer(*model, keep_requests=False) as server:
+        print(server.url, flush=True)
+        sys.stdin.read()
+
+
+if __name__ == "__main__":
+    main()
