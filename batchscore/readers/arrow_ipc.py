@@ -49,8 +49,12 @@ class ArrowReader:
         return stack.enter_context(opened)
 
     def _count(self, opened: Any) -> int | None:
-        # Counted from the metadata of the batches; a stream would have to be read.
-        return int(opened.count_rows()) if self._is_file else None
+        if not self._is_file:
+            return None  # A stream would have to be read to its end.
+        if hasattr(opened, "count_rows"):
+            return int(opened.count_rows())
+        # Older PyArrow: where the data is not compressed this reads no more than metadata.
+        return sum(batch.num_rows for batch in self._file_batches(opened))
 
     def scan(self, skip: Skip, columns: Collection[str] | None) -> Iterator[RowBatch]:
         """See ``FileReader.scan``."""

@@ -152,8 +152,12 @@ def select(schema: pa.Schema, columns: object) -> pa.Schema:
 def sliced(rows: RowBatch) -> Iterator[RowBatch]:
     """The rows in pieces of a few MiB, and not too many rows."""
     num_rows = rows.num_rows
-    size = max(1, TARGET_BATCH_BYTES * num_rows // max(1, rows.columns.nbytes))
-    size = min(size, MAX_BATCH_ROWS)
+    try:
+        nbytes = rows.columns.nbytes
+    except pa.ArrowTypeError:
+        # Older PyArrow cannot tell it of views, only how large the whole buffers are.
+        nbytes = rows.columns.get_total_buffer_size()
+    size = min(max(1, TARGET_BATCH_BYTES * num_rows // max(1, nbytes)), MAX_BATCH_ROWS)
     if num_rows <= size:
         yield rows
         return

@@ -234,6 +234,15 @@ def test_starts_afresh(
     partial.close()
 
 
+@pytest.mark.parametrize("missing", ["rows.arrow", "journal", "job.json"])
+def test_a_file_is_missing(interrupted: Interrupted, missing: str) -> None:
+    """Where one of the three files is gone, there is nothing to resume: the job starts afresh."""
+    interrupted.leave(interrupted.rows, interrupted.journal)
+    (interrupted.folder / missing).unlink()
+    assert PartialFile(interrupted.folder).exists() == (missing == "journal")
+    assert interrupted.resumed_rows() == 0
+
+
 def test_identity_of_what_is_there(tmp_path: Path) -> None:
     """The identity comes back as it was given, and is None before there is one or if damaged."""
     partial = PartialFile(tmp_path / "out.arrow.partial")

@@ -225,7 +225,6 @@ def test_quiet_shows_errors_only(batchscore: Command, penguins: str, tmp_path: P
     done = batchscore(*words)
     assert done.code == 2
     assert "--overwrite" in done.error
-    assert batchscore(*words, BATCHSCORE_OVERWRITE="yes").code == 0
 
 
 def test_failed_rows_exit_3_unless_they_are_allowed(

@@ -118,7 +118,7 @@ MESSAGES = [
     (("x.txt",), {}, "x.txt: the suffix '.txt' tells no format; say --input-format"),
     (("x",), {}, "x: no suffix tells the format; say --input-format"),
     (("x.parquet.gz",), {}, "x.parquet.gz: the suffix '.parquet.gz' tells no format"),
-    (("folder",), {}, "folder/y.md: the suffix '.md' tells no format; say --input-format (or begin"),
+    (("folder",), {}, "folder/y.md: the suffix '.md' tells no format; say --input-format (or "),
     (("-",), {}, "-: standard input has no suffix to tell its format; say --input-format"),
     (("-", "-"), {"input_format": "csv"}, "-: standard input can be read only once"),
     (("dangling.csv",), {}, "dangling.csv: cannot be read: No such file"),

@@ -1,0 +1,106 @@
+"""What the documentation says is true."""
+
+import ast
+import importlib.util
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import batchscore
+from batchscore.config import EndpointConfig, ScoreConfig
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("benchmarks/*.md")])
+IDS = [str(page.relative_to(ROOT)) for page in PAGES]
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+
+
+def test_the_command_reference_is_what_the_commands_say():
+    """docs/commands.md is written by its script, and up to date."""
+    path = ROOT / "scripts" / "write_command_reference.py"
+    spec = importlib.util.spec_from_file_location("write_command_reference", path)
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    assert (ROOT / "docs" / "commands.md").read_text() == script.reference()
+
+
+def test_every_option_is_in_the_reference():
+    """Each field of the configuration has its option there."""
+    text = (ROOT / "docs" / "commands.md").read_text()
+    for name in {*ScoreConfig.model_fields, *EndpointConfig.model_fields}:
+        if name not in {"inputs", "token", "retry"}:  # an argument, Python's alone, TOML's alone
+            assert f"--{name.replace('_', '-')} " in text, name
+
+
+@pytest.mark.parametrize("name", ["README.md", *(p.name for p in ROOT.glob("docs/*.md"))])
+def test_every_option_that_a_page_for_users_names_exists(name):
+    """A page that names an option names one that some command has, or says it is to come."""
+    page = ROOT / name if name == "README.md" else ROOT / "docs" / name
+    known = set(re.findall(r"--[a-z][a-z-]+", (ROOT / "docs" / "commands.md").read_text()))
+    known |= {"--quiet", "--cov"}  # of pip and pytest
+    known |= {"--resume"}  # named among the limits
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", page.read_text()))
+    assert named <= known
+
+
+@pytest.mark.parametrize("page", PAGES, ids=IDS)
+def test_every_link_to_a_file_leads_somewhere(page):
+    """A relative link names a file or folder of the repository."""
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
+        if "://" not in target:
+            assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=IDS)
+def test_every_python_block_uses_names_that_exist(page):
+    """Python examples parse, and what they take from the package is there."""
+    for block in blocks(page, "python"):
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.Attribute) and getattr(node.value, "id", "") == "batchscore":
+                assert hasattr(batchscore, node.attr), node.attr
+
+
+def test_the_readme_begins_with_the_two_commands():
+    """One line each: the first runs the demo, the second the tests."""
+    first, second = blocks(ROOT / "README.md", "sh")[:2]
+    assert first.count("\n") == second.count("\n") == 1
+    assert first.strip().endswith("batchscore demo")
+    assert "pytest" in second
+
+
+def test_the_readmes_python_example_runs(tmp_path):
+    """The Python of the README, word for word, against a real deployment."""
+    (block,) = blocks(ROOT / "README.md", "python")
+    program = f"""
+import sys
+sys.path.insert(0, {str(ROOT / "tests")!r})
+import io, PIL.Image, pyarrow as pa, pyarrow.parquet as pq
+from faultserver import FaultServer, Model
+rows = {{"Type": ["animal"] * 3, "Sound": ["Miaow"] * 3, "Size": [0.1, 0.2, 0.3]}}
+frame = pa.table(rows)
+pq.write_table(frame, "rows.parquet")
+PIL.Image.new("RGB", (4, 4)).save("6.png")
+model = Model({{"Type": ("categorical", [1]), "Sound": ("text", [1]), "Size": ("numeric", [1])}},
+              {{"y": ("numeric", [1])}}, lambda rows: [{{"y": row["Size"]}} for row in rows])
+picture = Model({{"picture": ("image", [4, 4, 3])}}, {{"y": ("numeric", [1])}},
+                lambda rows: [{{"y": 6.0}} for row in rows])
+lines = {block!r}.splitlines()
+cut = next(n for n, line in enumerate(lines) if "picture" in line)
+with FaultServer(*model) as server:
+    url, token = server.url, "t"
+    exec("\\n".join(lines[:cut]))
+    assert report.rows_scored == 3
+    assert table["predicted_y"].to_pylist() == [0.1, 0.2, 0.3]
+with FaultServer(*picture) as server, batchscore.Deployment(server.url) as deployment:
+    exec(lines[cut].strip())
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
