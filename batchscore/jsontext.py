@@ -106,8 +106,14 @@ def _cast(array: pa.Array) -> pa.Array:
     return array.cast(_TEXT)
 
 
-def _half(array: pa.Array) -> pa.Array:
-    return array.cast(pa.float64()).cast(_TEXT)
+def _float(array: pa.Array) -> pa.Array:
+    if pa.types.is_float16(array.type):
+        array = array.cast(pa.float64())
+    texts = array.cast(_TEXT)
+    if not pc.any(pc.equal(array, pc.trunc(array))).as_py():
+        return texts
+    # 3.0 and not 3: whoever guesses types from the first rows should not take it for an integer.
+    return pc.replace_substring_regex(texts, pattern=r"^(-?[0-9]+)$", replacement=r"\1.0")
 
 
 def _binary(array: pa.Array) -> pa.Array:
@@ -163,8 +169,7 @@ _SCALARS: tuple[tuple[Callable[[pa.DataType], bool], Callable[[pa.Array], pa.Arr
     (pa.types.is_string, _cast),
     (pa.types.is_large_string, _cast),
     (pa.types.is_string_view, _cast),
-    (pa.types.is_float16, _half),
-    (pa.types.is_floating, _cast),
+    (pa.types.is_floating, _float),
     (pa.types.is_integer, _cast),
     (pa.types.is_boolean, _cast),
     (pa.types.is_decimal, _cast),

@@ -9,12 +9,15 @@ import json
 import sys
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from faultserver import FaultServer, Model  # noqa: E402
-from faultserver.faults import Reply  # noqa: E402
-from faultserver.requests import RequestInfo  # noqa: E402
+from faultserver import FaultServer, Model
+from faultserver.faults import Reply
+
+if TYPE_CHECKING:
+    from faultserver.requests import RequestInfo
 
 
 class CountingServer(FaultServer):

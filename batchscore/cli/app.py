@@ -59,8 +59,9 @@ def run(arguments: list[str]) -> int:
     """Run one command line and return the exit code; every error has been told."""
     _open_streams()
     TERMINAL.debug = "--debug" in arguments
-    if "--no-color" in arguments:
-        TERMINAL.color = False
+    for word, colored in (("--color", True), ("--no-color", False)):
+        if word in arguments:
+            TERMINAL.color = colored
     try:
         return _parse_and_call(arguments)
     except BrokenPipeError:

@@ -54,7 +54,7 @@ class ArrowReader:
         if hasattr(opened, "count_rows"):
             return int(opened.count_rows())
         # Older PyArrow: where the data is not compressed this reads no more than metadata.
-        return sum(batch.num_rows for batch in self._file_batches(opened))
+        return sum(int(batch.num_rows) for batch in self._file_batches(opened))
 
     def scan(self, skip: Skip, columns: Collection[str] | None) -> Iterator[RowBatch]:
         """See ``FileReader.scan``."""

@@ -104,9 +104,9 @@ def _expand(typed: str) -> tuple[list[str], str]:
     if typed == STDIN:
         return [STDIN], str(Path.cwd())
     if _URI.match(typed):
-        raise InputError(
-            f"{typed.partition('?')[0]}: only local files can be read; copy it here first"
-        )
+        # Neither the user part nor the query is shown: they may hold a secret.
+        shown = re.sub(r"//[^/]*@", "//", typed.partition("?")[0])
+        raise InputError(f"{shown}: only local files can be read; copy it here first")
     path = Path(typed)
     if path.is_dir():
         names = _walk(typed, frozenset())

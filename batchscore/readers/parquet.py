@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from batchscore.readers.discover import InputFile
     from batchscore.readers.formats import Skip
 
-_MAX_BATCH_ROWS = 16_384
+_MAX_BATCH_ROWS = 4096
 _BUFFER_BYTES = 2**20
 
 

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyarrow import csv
 
 from batchscore.jsontext import json_texts, scalar_texts
 from batchscore.sinks.sealed import open_sealed, pieces, record_batches
@@ -21,39 +20,50 @@ class CsvExporter:
     """Writes UTF-8 with a header row, commas and line feeds.
 
     A null is an empty cell and ``""`` the empty text. Numbers and booleans stand bare, text,
-    times (ISO 8601), bytes (data URIs) and nested values (JSON text) in quotes.
+    times (ISO 8601), bytes (data URIs) and nested values (JSON text) in quotes. PyArrow's own
+    writer would write 3.0 as 3, which readers that guess types take for an integer.
     """
 
     def export(self, partial: Path, out: Path) -> None:
         """Write the rows of ``partial`` to ``out``."""
-        with open_sealed(partial) as reader:
-            schema = pa.schema([(field.name, _cell_type(field.type)) for field in reader.schema])
-            with csv.CSVWriter(str(out), schema) as writer:
-                for batch in record_batches(reader):
-                    for piece in pieces(batch, _PIECE_BYTES):
-                        cells = [_cells(column) for column in piece.columns]
-                        writer.write_batch(pa.RecordBatch.from_arrays(cells, schema=schema))
+        with open_sealed(partial) as reader, out.open("wb") as file:
+            header = _quoted(pa.array(reader.schema.names, pa.large_string()))
+            file.write(",".join(header.to_pylist()).encode() + b"\n")
+            for batch in record_batches(reader):
+                for piece in pieces(batch, _PIECE_BYTES):
+                    file.write(_lines(piece))
 
 
-def _cell_type(kind: pa.DataType) -> pa.DataType:
-    """The type that a column is written as: numbers as they are, all else as text."""
-    if pa.types.is_float16(kind):
-        return pa.float64()
-    if (
+def _lines(batch: pa.RecordBatch) -> memoryview:
+    parts: list[pa.Array | pa.Scalar] = []
+    for position, column in enumerate(batch.columns):
+        parts += [_text("," if position else ""), _cells(column)]
+    lines = pc.binary_join_element_wise(*parts, _text("\n"), _text(""))
+    # The lines stand one after another in the array's buffer: that is the text of the file.
+    return memoryview(lines.buffers()[2])
+
+
+def _cells(column: pa.Array) -> pa.Array:
+    kind = column.type
+    texts = scalar_texts(column)
+    if texts is None:
+        texts = pc.if_else(
+            column.is_valid(), json_texts(column), pa.scalar(None, pa.large_string())
+        )
+    if not (
         pa.types.is_integer(kind)
         or pa.types.is_floating(kind)
         or pa.types.is_decimal(kind)
         or pa.types.is_boolean(kind)
     ):
-        return kind
-    return pa.large_string()
+        texts = _quoted(texts)
+    return pc.fill_null(texts, _text(""))
 
 
-def _cells(column: pa.Array) -> pa.Array:
-    kind = _cell_type(column.type)
-    if kind != pa.large_string():
-        return column.cast(kind)
-    texts = scalar_texts(column)
-    if texts is None:
-        texts = pc.if_else(column.is_valid(), json_texts(column), pa.scalar(None, kind))
-    return texts
+def _quoted(texts: pa.Array) -> pa.Array:
+    doubled = pc.replace_substring(texts, '"', '""')
+    return pc.binary_join_element_wise(_text('"'), doubled, _text('"'), _text(""))
+
+
+def _text(text: str) -> pa.Scalar:
+    return pa.scalar(text, pa.large_string())

@@ -93,7 +93,7 @@ class Listener:
         """Break every open connection with an RST."""
         for transport in list(self._transports):
             abort_with_reset(transport)
-        while self._transports:  # noqa: ASYNC110 - each is gone after one turn of the loop
+        while self._transports:
             await asyncio.sleep(0)
 
     async def close(self) -> None:

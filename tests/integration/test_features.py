@@ -144,8 +144,9 @@ def test_a_picture_that_does_not_open_fails_its_row_alone(tmp_path, score_table)
 
 def test_a_folder_of_pictures_is_a_table(tmp_path):
     """A folder of pictures needs no --map where the deployment takes one picture."""
-    import batchscore
     from integration.conftest import read_arrow
+
+    import batchscore
 
     folder = tmp_path / "pics"
     (folder / "sub").mkdir(parents=True)
@@ -206,7 +207,7 @@ def test_arrays_in_every_column_form_and_both_encodings(tmp_path, score_table, f
 
 
 def test_the_type_numpy_always_travels_as_npy(score_table):
-    """numpy features are NumPy files whatever the specification says of tensor JSON."""
+    """Numpy features are NumPy files whatever the specification says of tensor JSON."""
     model = echo({"a": ("numpy", [3])})
     table = pa.table({"a": pa.FixedSizeListArray.from_arrays(pa.array([1.0, 2, 3, 4, 5, 6]), 3)})
     with FaultServer(*model, tensor_json=True) as server:

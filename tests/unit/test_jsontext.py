@@ -48,7 +48,7 @@ CASES: dict[str, tuple[pa.Array, list[str]]] = {
     "bool": (pa.array([True, False, None]), ["true", "false", "null"]),
     "int64": (pa.array([2**53 + 1, -(2**63), None]), ["9007199254740993", str(-(2**63)), "null"]),
     "uint64": (pa.array([2**64 - 1], pa.uint64()), ["18446744073709551615"]),
-    "float": (pa.array([0.1, 1e22, -0.0, 3.0]), ["0.1", "1e+22", "-0", "3"]),
+    "float": (pa.array([0.1, 1e22, -0.0, 3.0]), ["0.1", "1e+22", "-0.0", "3.0"]),
     "float32": (pa.array([0.1, None], pa.float32()), ["0.1", "null"]),
     "float16": (pa.array(np.array([0.5, np.nan], np.float16)), ["0.5", "null"]),
     "nonfinite": (pa.array([math.nan, math.inf, -math.inf]), ["null"] * 3),

@@ -547,7 +547,7 @@ def test_seal_that_fails_is_resumed(work: Path) -> None:
     partial.open(SCHEMA, IDENTITY)
     for item in BATCHES:
         partial.append(item)
-    with limit(resource.RLIMIT_FSIZE, (folder / "rows.arrow").stat().st_size + 10):  # noqa: SIM117
+    with limit(resource.RLIMIT_FSIZE, (folder / "rows.arrow").stat().st_size + 10):
         with pytest.raises(OutputError, match="File too large"):
             partial.seal()
     partial.close()
@@ -558,7 +558,7 @@ def test_no_handles_left(tmp_path: Path) -> None:
     """With no file handles left, opening says so and what to do."""
     lowest = os.open("/", os.O_RDONLY)
     os.close(lowest)
-    with limit(resource.RLIMIT_NOFILE, lowest):  # noqa: SIM117
+    with limit(resource.RLIMIT_NOFILE, lowest):
         with pytest.raises(
             OutputError, match=r"Too many open files; raise the limit \(ulimit -n\)"
         ):

@@ -129,6 +129,7 @@ def test_an_empty_cell_is_text_and_the_null_texts_are_null_only_unquoted(tmp_pat
     path = write(tmp_path / "t.csv", 'a,b\n,""\nNA,"NA"\n-,x\n')
     assert cells(path) == [["", ""], ["NA", "NA"], ["-", "x"]]
     assert cells(path, null=("NA", "-")) == [["", ""], [None, "NA"], [None, "x"]]
+    assert cells(write(tmp_path / "u.csv", "a\né\n"), null=("é",)) == [[None]]
     assert cells(path, null=("",)) == [[None, ""], ["NA", "NA"], ["-", "x"]]
 
 

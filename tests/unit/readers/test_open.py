@@ -130,7 +130,7 @@ MESSAGES = [
     (("text.jsonl",), {}, "text.jsonl: no line is a JSON object; JSON Lines has an object {...}"),
     (("blank.jsonl",), {}, "blank.jsonl: the file has no rows; JSON Lines has"),
     (("mixed",), {}, "the input mixes pictures (mixed/a.png) and tables (mixed/b.csv)"),
-    (("s3://b/k.csv?secret",), {}, "s3://b/k.csv: only local files can be read"),
+    (("s3://me:secret@b/k.csv?secret",), {}, "s3://b/k.csv: only local files can be read"),
     (("text.csv",), {"source_column": "a"}, "the input already has a column 'a'; choose another"),
     (("a.png",), {"source_column": "path"}, "pictures already have a column 'path'"),
     ((), {}, "no input is given"),
@@ -237,6 +237,28 @@ def test_failures_keep_their_place_in_a_union() -> None:
     assert [b.columns.to_pylist() for b in batches if b.num_rows][1] == [
         {"a": None, "b": "4", "c": None}, {"a": None, "b": "5", "c": "6"},
     ]  # fmt: skip
+
+
+def test_the_source_column_can_be_read_alone() -> None:
+    """With no other column, each row still has its file."""
+    make("1.csv", content=b"a\n1\n2\n")
+    make("2.csv", content=b"b\n3\n")
+    reader = opened("1.csv", "2.csv", source_column="f").reader
+    found = [row for batch in reader.batches(1, ["f"]) for row in batch.columns.to_pylist()]
+    assert found == [{"f": "1.csv"}, {"f": "2.csv"}]
+
+
+def test_an_unfinished_pass_does_not_disturb_the_next() -> None:
+    """A file is opened anew for every pass; a pass that was left is of no consequence."""
+    make("1.csv", content=b"a\n" + b"".join(b"%d\n" % n for n in range(400_000)))
+    reader = opened("1.csv").reader
+    left = reader.batches()
+    next(left)
+    again = reader.batches(7)
+    first = next(again).columns
+    del left
+    assert first.column(0)[0].as_py() == "7"
+    assert first.num_rows + sum(batch.num_rows for batch in again) == 400_000 - 7
 
 
 def test_reading_starts_at_any_row_of_any_file() -> None:

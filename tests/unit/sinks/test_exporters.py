@@ -101,14 +101,16 @@ def test_csv_text(tmp_path: Path) -> None:
     assert lines[1] == (
         "9007199254740993,18446744073709551615,0.1,0.5,1234567890123456789.10,true,"
         '"1970-01-01T01:00:00.000000001+01:00","1999-12-31","PT0.001S","",'
-        '"data:image/png;base64,iVBORw0KGgo=","[[1.5],[2]]",'
-        '"{""cat"":0.9,""dog"":null}","[{""label"":""x\\"""",""prob"":1}]",'
+        '"data:image/png;base64,iVBORw0KGgo=","[[1.5],[2.0]]",'
+        '"{""cat"":0.9,""dog"":null}","[{""label"":""x\\"""",""prob"":1.0}]",'
     )
     assert lines[2] == ",0,nan" + "," * 12
-    assert lines[3].startswith('-9223372036854775808,,-inf,1,-0.01,false,"1970-01-01T00:59:59.999')
+    assert lines[3].startswith(
+        '-9223372036854775808,,-inf,1.0,-0.01,false,"1970-01-01T00:59:59.999'
+    )
     assert lines[3].endswith('"-PT0.001S","a ""b""')
     assert lines[4] == (
-        'c","data:application/octet-stream;base64,","[[null],[-1]]","{""cat"":0,""dog"":1}","[]",'
+        'c","data:application/octet-stream;base64,","[[null],[-1.0]]","{""cat"":0.0,""dog"":1.0}","[]",'
     )
     assert lines[5:] == [""]
 
@@ -135,6 +137,15 @@ def test_csv_leaves_text_unharmed(tmp_path: Path) -> None:
     )
     assert by_arrow.column(1).to_pylist() == NASTY
     assert pl.read_csv(out)["te,xt"].to_list() == NASTY
+
+
+@pytest.mark.parametrize("output_format", ["csv", "jsonl"])
+def test_whole_floats_stay_floats(tmp_path: Path, output_format: str) -> None:
+    """A reader that guesses from the first rows takes a column of floats for one."""
+    table = pa.table({"age": [float(i) for i in range(2000)] + [0.75]})
+    out = export(tmp_path, output_format, table, rows_a_batch=100)
+    read = pl.read_csv if output_format == "csv" else pl.read_ndjson
+    assert read(out)["age"].to_list() == table.column("age").to_pylist()
 
 
 def test_csv_leaves_names_unharmed(tmp_path: Path) -> None:
