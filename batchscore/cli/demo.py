@@ -180,9 +180,7 @@ def _next_command(directory: Path) -> str:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    program = "batchscore"
-    if shutil.which(program) is None:
-        program = f"{shlex.quote(sys.executable)} -m batchscore"
+    program = _program()
     source = shlex.quote(str(directory / "penguins.parquet"))
     output = shlex.quote(str(directory / "again.arrow"))
     url = f"http://127.0.0.1:{port}/deployment/penguins/forward"
@@ -190,6 +188,16 @@ def _next_command(directory: Path) -> str:
         f"{program} serve penguins --port {port} --quiet & sleep 3; "
         f"{program} score {source} --url {url} -o {output} --overwrite; kill $!"
     )
+
+
+def _program() -> str:
+    """How this program can be called again: as it was now, where that was by its name."""
+    called = Path(sys.argv[0])
+    if called.name == "batchscore" and called.is_file():
+        # A shell gives the whole path of what it found on its PATH; the bare name is nicer.
+        found = shutil.which("batchscore")
+        return "batchscore" if found == str(called) else shlex.quote(sys.argv[0])
+    return f"{shlex.quote(sys.executable)} -m batchscore"
 
 
 COMMAND = Command(

@@ -149,14 +149,25 @@ def select(schema: pa.Schema, columns: object) -> pa.Schema:
     return pa.schema([field for field in schema if field.name in columns])  # type: ignore[operator]
 
 
+def _plain_nbytes(array: pa.Array) -> int:
+    """About how many bytes a column takes once it is plain."""
+    if pa.types.is_dictionary(array.type):
+        words = array.dictionary
+        if len(words) and array.null_count < len(array):
+            if pa.types.is_string(words.type) or pa.types.is_binary(words.type):
+                return int(pc.sum(pc.binary_length(words).take(array.indices)).as_py() or 0)
+            return len(array) * int(words.nbytes) // len(words)
+    try:
+        return int(array.nbytes)
+    except pa.ArrowTypeError:
+        # Older PyArrow cannot tell it of views, only how large the whole buffers are.
+        return int(array.get_total_buffer_size())
+
+
 def sliced(rows: RowBatch) -> Iterator[RowBatch]:
     """The rows in pieces of a few MiB, and not too many rows."""
     num_rows = rows.num_rows
-    try:
-        nbytes = rows.columns.nbytes
-    except pa.ArrowTypeError:
-        # Older PyArrow cannot tell it of views, only how large the whole buffers are.
-        nbytes = rows.columns.get_total_buffer_size()
+    nbytes = sum(map(_plain_nbytes, rows.columns.columns))
     size = min(max(1, TARGET_BATCH_BYTES * num_rows // max(1, nbytes)), MAX_BATCH_ROWS)
     if num_rows <= size:
         yield rows

@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
     from pathlib import Path
 
-    import pyarrow as pa
-
     from batchscore.readers.discover import InputFile
     from batchscore.readers.formats import Skip
 
+_PROBE_ROWS = 16
 _MAX_BATCH_ROWS = 4096
+_MAX_BATCH_BYTES = 4 * TARGET_BATCH_BYTES
 _BUFFER_BYTES = 2**20
 
 
@@ -58,26 +58,45 @@ class ParquetReader:
         wanted = [name for name in self.schema.names if columns is None or name in columns]
         with self._open() as parquet:
             for group, rows in enumerate(self._group_rows):
-                if skip.rows >= rows:
-                    skip.take(rows)
-                    continue
-                row_bytes = max(1, self._group_bytes[group] // rows)
-                batches = parquet.iter_batches(
-                    batch_size=max(1, min(_MAX_BATCH_ROWS, TARGET_BATCH_BYTES // row_bytes)),
-                    row_groups=[group],
-                    columns=wanted,
-                    use_threads=False,
-                )
-                yield from self._rows(batches, wanted, skip)
+                passed = skip.take(rows)
+                if passed < rows:
+                    yield from self._group(parquet, group, wanted, passed)
 
-    def _rows(
-        self, batches: Iterator[pa.RecordBatch], wanted: list[str], skip: Skip
+    def _group(
+        self, parquet: pq.ParquetFile, group: int, wanted: list[str], done: int
     ) -> Iterator[RowBatch]:
-        while True:
-            with blaming(self.name):
-                batch = next(batches, None)
-            if batch is None:
-                return
-            passed = skip.take(batch.num_rows)
-            # A prefix "a" also names the columns "a.b"; keep to what was asked for.
-            yield RowBatch(batch.slice(passed).select(wanted))
+        """The rows of a row group after the first ``done``.
+
+        How large rows are is known only when they are read: a text that the file has once, in a
+        dictionary, may stand in every row. So the first batch is a few rows, and whenever a
+        batch was too large the group is read again with smaller ones, up to where it was left.
+        """
+        rows = self._group_rows[group]
+        stored = self._group_bytes[group] // rows
+        size = min(rows, _PROBE_ROWS)
+        is_probe = size < rows
+        while done < rows:
+            position = 0
+            batches = parquet.iter_batches(
+                batch_size=size, row_groups=[group], columns=wanted, use_threads=False
+            )
+            while True:
+                with blaming(self.name):
+                    batch = next(batches, None)
+                if batch is None:
+                    if done < rows:
+                        raise InputError(f"{self.name}: the file has fewer rows than it says")
+                    break
+                before, position = max(0, done - position), position + batch.num_rows
+                nbytes = batch.nbytes
+                if position > done:
+                    done = position
+                    # A prefix "a" also names the columns "a.b"; keep to what was asked for.
+                    yield RowBatch(batch.slice(before).select(wanted))
+                if is_probe or nbytes > _MAX_BATCH_BYTES:
+                    is_probe = False
+                    row_bytes = max(1, stored, nbytes // batch.num_rows)
+                    fitting = max(1, min(_MAX_BATCH_ROWS, TARGET_BATCH_BYTES // row_bytes))
+                    if fitting != size:
+                        size = fitting
+                        break

@@ -191,6 +191,27 @@ def test_rows_of_large_values_come_in_small_batches(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("as_dictionary", [True, False])
+def test_large_values_that_a_file_has_once_come_in_small_batches(
+    tmp_path: Path, name: str, as_dictionary: bool
+) -> None:
+    """Also where a dictionary makes the file small, batches are a few MiB."""
+    words = pa.array(["s", "x" * 100_000, "y" * 100_000])
+    order = [0] * 700 + [1, 2] * 300 + [0] * 700
+    column = pa.DictionaryArray.from_arrays(pa.array(order, pa.int32()), words)
+    table = pa.table(
+        {"n": range(2000), "w": column if as_dictionary else column.dictionary_decode()}
+    )
+    path = save(tmp_path / name, table)
+    batches = [b.columns for b in open_reader([str(path)], ReadOptions()).reader.batches(5)]
+    assert pa.Table.from_batches(batches).column("n").to_pylist() == list(range(5, 2000))
+    got = [value for b in batches for value in b.column("w").to_pylist()]
+    assert got == [words[n].as_py() for n in order[5:]]
+    if name == "t.parquet" or as_dictionary:
+        assert max(batch.nbytes for batch in batches) < 100 * 2**20
+
+
+@pytest.mark.parametrize("name", FORMATS)
 def test_a_file_without_rows_has_its_columns(tmp_path: Path, name: str) -> None:
     """No rows is no error."""
     table = pa.table({"a": pa.array([], pa.int8())})
