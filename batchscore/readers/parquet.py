@@ -95,7 +95,7 @@ class ParquetReader:
                     yield RowBatch(batch.slice(before).select(wanted))
                 if is_probe or nbytes > _MAX_BATCH_BYTES:
                     is_probe = False
-                    row_bytes = max(1, stored, nbytes // batch.num_rows)
+                    row_bytes = max(1, stored, nbytes // max(1, batch.num_rows))
                     fitting = max(1, min(_MAX_BATCH_ROWS, TARGET_BATCH_BYTES // row_bytes))
                     if fitting != size:
                         size = fitting

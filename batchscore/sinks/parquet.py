@@ -58,4 +58,7 @@ def _writer(out: Path | pa.NativeFile, schema: pa.Schema) -> pq.ParquetWriter:
 
 
 def _write_group(writer: pq.ParquetWriter, group: list[pa.RecordBatch], schema: pa.Schema) -> None:
-    writer.write_table(pa.Table.from_batches(group, schema), row_group_size=ROW_GROUP_ROWS)
+    table = pa.Table.from_batches(group, schema)
+    # Only a very large batch is cut: a few rows over are no reason for a tiny second group.
+    rows = table.num_rows if table.num_rows < 2 * ROW_GROUP_ROWS else ROW_GROUP_ROWS
+    writer.write_table(table, row_group_size=rows)

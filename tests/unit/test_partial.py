@@ -177,6 +177,13 @@ def test_data_that_never_reached_the_disk(interrupted: Interrupted) -> None:
         assert found >= rows_before(interrupted.ends, kept)
 
 
+def test_long_tails_are_cut_off(interrupted: Interrupted) -> None:
+    """However much stands behind the last good chunk and line, nothing of it stays."""
+    interrupted.leave(interrupted.rows + b"x" * 100_000, interrupted.journal + b"x" * 100_000)
+    assert interrupted.resumed_rows() == 6
+    assert len((interrupted.folder / "journal").read_bytes()) == 5 * LINE_BYTES
+
+
 @settings(max_examples=150, deadline=None)
 @given(data=st.data())
 def test_any_mixture_of_damage(interrupted: Interrupted, data: st.DataObject) -> None:
@@ -599,6 +606,17 @@ def test_damage_before_seal_is_found(work: Path) -> None:
     with (partial.folder / "rows.arrow").open("r+b") as file:
         file.seek(size)
         file.write(bytes(8))
+    with pytest.raises(OutputError, match="does not read back"):
+        partial.seal()
+    partial.close()
+
+
+def test_rows_that_do_not_add_up_are_found(work: Path) -> None:
+    """A sealed file is counted: one with other rows than were appended is not handed on."""
+    partial = PartialFile(work / "count.partial")
+    partial.open(SCHEMA, IDENTITY)
+    partial.append(BATCHES[0])
+    partial.rows += 1
     with pytest.raises(OutputError, match="does not read back"):
         partial.seal()
     partial.close()

@@ -22,12 +22,10 @@ from batchscore.schema import UNTYPED_KEY
 if TYPE_CHECKING:
     from pathlib import Path
 
-settings.register_profile(
-    "readers",
+relaxed = settings(
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-settings.load_profile("readers")
 
 
 def read(
@@ -66,6 +64,7 @@ CELL = st.text(
 )
 
 
+@relaxed
 @given(
     rows=st.lists(st.lists(CELL, min_size=3, max_size=3), max_size=12),
     delimiter=st.sampled_from([",", ";", "\t", "|", "x"]),
@@ -88,6 +87,7 @@ def test_what_python_writes_is_read_back_cell_by_cell(
         assert cells(path, delimiter=delimiter) == rows
 
 
+@relaxed
 @given(
     text=st.text(st.sampled_from('a",\n\r b'), max_size=40), block=st.sampled_from([1, 5, 2**20])
 )

@@ -275,12 +275,20 @@ def test_parquet_round_trips(tmp_path: Path) -> None:
     )
 
 
-def test_parquet_gathers_batches(tmp_path: Path) -> None:
-    """Small batches are gathered into row groups of 128k rows, compressed with zstd."""
+@pytest.mark.parametrize(
+    ("rows_a_batch", "expected"),
+    [
+        (1024, [131_072, 131_072, 37_856]),
+        (1000, [132_000, 132_000, 36_000]),
+        (300_000, [131_072, 131_072, 37_856]),
+    ],
+)
+def test_parquet_gathers_batches(tmp_path: Path, rows_a_batch: int, expected: list[int]) -> None:
+    """Batches are gathered into row groups of about 128k rows, compressed with zstd."""
     table = pa.table({"n": pa.array(range(300_000), pa.int32())})
-    metadata = pq.read_metadata(export(tmp_path, "parquet", table, rows_a_batch=1024))
+    metadata = pq.read_metadata(export(tmp_path, "parquet", table, rows_a_batch))
     groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
-    assert [group.num_rows for group in groups] == [131_072, 131_072, 37_856]
+    assert [group.num_rows for group in groups] == expected
     assert {group.column(0).compression for group in groups} == {"ZSTD"}
     assert pq.read_table(tmp_path / "export").equals(table)
 
