@@ -8,9 +8,9 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from batchscore.disk import writing
 from batchscore.errors import UsageError
 from batchscore.partial import PartialFile, commit, partial_folder
+from batchscore.partial.disk import writing
 from batchscore.sinks import check_schema, exporter, output_format_of
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from pyarrow import feather
 
 from batchscore.errors import OutputError, UsageError
-from batchscore.journal import LINE_BYTES, entries
 from batchscore.partial import PartialFile, commit, output_error, partial_folder, serialize_batch
+from batchscore.partial.journal import LINE_BYTES, entries
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

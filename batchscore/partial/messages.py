@@ -6,7 +6,7 @@ import struct
 
 import pyarrow as pa
 
-from batchscore.ipc_footer import field_position, uint32
+from batchscore.partial.footer import field_position, uint32
 
 _CONTINUATION = b"\xff\xff\xff\xff"
 _PREFIX_BYTES = 8  # the continuation marker and the length of the metadata

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from batchscore.disk import (
+from batchscore.errors import OutputError, UsageError
+from batchscore.partial.disk import (
     move_into_place,
     output_error,
     sync_data,
@@ -28,10 +29,9 @@ from batchscore.disk import (
     write_all,
     writing,
 )
-from batchscore.errors import OutputError, UsageError
-from batchscore.ipc_footer import BLOCK, file_head, file_tail
-from batchscore.ipc_messages import batch_message_parts, has_dictionary, serialize_batch
-from batchscore.journal import LINE_BYTES, Entry, entries, next_crc
+from batchscore.partial.footer import BLOCK, file_head, file_tail
+from batchscore.partial.journal import LINE_BYTES, Entry, entries, next_crc
+from batchscore.partial.messages import batch_message_parts, has_dictionary, serialize_batch
 
 if sys.platform != "win32":
     import fcntl
