@@ -41,7 +41,7 @@ class ParquetExporter:
     def check_schema(schema: pa.Schema) -> None:
         """Raise UsageError where Parquet has no form for a column's type, or for nulls of it."""
         for field in schema:
-            # Older PyArrow finds out about nulls of tensors only when it meets one.
+            # With a null in it, as some types find out only then that they have no form for one.
             null = pa.table([pa.nulls(1, field.type)], [field.name])
             try:
                 with _writer(pa.BufferOutputStream(), null.schema) as writer:
