@@ -78,3 +78,8 @@ class ScoredBatch:
     chunk: Chunk
     predictions: tuple[pa.Array, ...] | None
     failures: Mapping[int, RowFailure]
+
+    @property
+    def result_bytes(self) -> int:
+        """How many bytes the predictions have."""
+        return sum(int(array.nbytes) for array in self.predictions or ())

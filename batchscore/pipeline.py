@@ -24,7 +24,8 @@ R = TypeVar("R")
 class Window:
     """What has been read and is not yet written, bounded in rows and in bytes.
 
-    One chunk is always let in, however large it is, so that the job goes on.
+    One chunk is always let in, however large it is, so that the job goes on. A chunk counts with
+    the bytes of its rows, and with those that its predictions can be expected to have.
 
     Attributes:
         max_rows, max_bytes: the bounds.
@@ -39,6 +40,7 @@ class Window:
         self._chunks = 0
         self._rows = 0
         self._bytes = 0
+        self._result_bytes_a_row = 0.0
         self._freed = asyncio.Event()
 
     async def enter(self, chunk: Chunk) -> None:
@@ -58,12 +60,17 @@ class Window:
         self._bytes -= chunk.rows.columns.nbytes
         self._freed.set()
 
+    def expect(self, rows: int, result_bytes: int) -> None:
+        """Take note of how large the predictions of so many rows were."""
+        self._result_bytes_a_row = max(self._result_bytes_a_row, result_bytes / max(rows, 1))
+
     def _fits(self, rows: int, size: int) -> bool:
         if self._chunks == 0:
             return True
         if self.one_at_a_time:
             return False
-        return self._rows + rows <= self.max_rows and self._bytes + size <= self.max_bytes
+        rows, size = self._rows + rows, self._bytes + size
+        return rows <= self.max_rows and size + rows * self._result_bytes_a_row <= self.max_bytes
 
 
 async def ordered_map(

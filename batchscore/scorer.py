@@ -208,6 +208,7 @@ class _Job:
         async def score(chunk: Chunk) -> ScoredBatch:
             scored = await self._predictor.score(chunk)
             window.one_at_a_time = self._predictor.decoder is None
+            window.expect(chunk.rows.num_rows, scored.result_bytes)
             return scored
 
         async def write(scored: ScoredBatch) -> None:

@@ -103,6 +103,8 @@ class HTTPTransport:
                 if isinstance(answer, Response):
                     return answer
                 url = answer
+        except aiohttp.ConnectionTimeoutError:
+            raise ConnectionFailedError(f"no connection within {_CONNECT_TIMEOUT_S:g} s") from None
         except TimeoutError:
             raise AttemptTimeoutError(
                 f"no whole answer within {self._options.timeout_s:g} s"

@@ -247,6 +247,26 @@ async def test_an_unreachable_host_is_named_with_its_port_within_ten_seconds():
     assert time.monotonic() - began < 10
 
 
+async def test_a_host_that_does_not_even_refuse_is_unreachable_too():
+    """A connection that is neither made nor refused is given up after a few seconds."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        host, port = listener.getsockname()
+        # With its queue of connections full, the system lets further ones wait.
+        waiting = [socket.socket() for _ in range(4)]
+        for other in waiting:
+            other.setblocking(False)
+            other.connect_ex((host, port))
+        began = time.monotonic()
+        with pytest.raises(UnreachableError, match="no connection within 5 s"):
+            async with client_of(f"http://{host}:{port}/x", timeout_s=60) as (client, _):
+                await client.signature()
+        assert time.monotonic() - began < 12
+        for other in waiting:
+            other.close()
+
+
 async def test_a_server_that_gives_no_specification_is_told_apart():
     """A page that is no specification is not taken for one."""
     with FaultServer(*LINEAR) as server:

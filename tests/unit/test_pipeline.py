@@ -64,6 +64,28 @@ async def test_one_hung_chunk_at_the_head_does_not_let_memory_grow(window):
     assert written == list(range(1000))
 
 
+async def test_large_predictions_count_in_the_window_too():
+    """Once predictions have shown their size, fewer chunks are let in."""
+    read: list[int] = []
+    window = Window(max_rows=10**9, max_bytes=10_000)
+    window.expect(rows=10, result_bytes=4_000)
+    head = asyncio.Event()
+
+    async def score(part: Chunk) -> int:
+        await head.wait()
+        return part.start_row
+
+    async def write(result: int) -> None:
+        pass
+
+    job = asyncio.create_task(ordered_map(source(20, read), score, write, window))
+    await asyncio.sleep(0.05)
+    assert len(read) == 3  # two chunks of 4,080 bytes inside, one waiting at the door
+    head.set()
+    await job
+    assert len(read) == 20
+
+
 async def test_a_chunk_larger_than_the_window_is_let_in_alone():
     """A chunk over the bounds does not stop the job."""
     written: list[int] = []
