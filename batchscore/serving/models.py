@@ -151,10 +151,10 @@ def _load_demo(name: str) -> Model:
     if name in DEMO_MODELS:
         return DEMO_MODELS[name]()
     near = difflib.get_close_matches(name, DEMO_MODELS, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
+    hint = f" (did you mean {near[0]!r}?)" if near else ""
     raise UsageError(
-        f"no demo model is called {name!r}; {hint}There are {', '.join(DEMO_MODELS)}.\n"
-        "Your own model: package.module:object, file.py:object or model.onnx"
+        f"no demo model is called {name!r}{hint}; there are {', '.join(DEMO_MODELS)}\n"
+        "a model of your own is package.module:object, file.py:object or model.onnx"
     )
 
 
