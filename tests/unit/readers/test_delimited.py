@@ -301,7 +301,7 @@ BROKEN: list[tuple[bytes, str]] = [
     (b'a,b\n1,2\n3,x"y\n5,"6\n', "ends inside a quoted cell of row 3 (counted from 1"),
     (b"PAR1 and more", "the file is a Parquet file, not csv"),
     (b"PK\x03\x04rest", "the file is a ZIP or Excel file, not csv"),
-    (gzip.compress(b"a\n1\n"), "the file is gzip; rename it to"),
+    (gzip.compress(b"a\n1\n", mtime=0), "the file is gzip; rename it to"),
     ("a,b\n".encode("utf-16"), "the file is UTF-16; say --encoding utf-16"),
 ]
 

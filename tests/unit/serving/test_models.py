@@ -70,7 +70,7 @@ def test_demo_models_go_by_their_names():
     ("text", "words"),
     [
         ("penguin", ["'penguin'", "did you mean 'penguins'?", "digits-array"]),
-        ("zebra", ["'zebra'", "There are penguins, digits, digits-array", "file.py:object"]),
+        ("zebra", ["'zebra'", "there are penguins, digits, digits-array", "file.py:object"]),
         ("nowhere.py:ready", ["nowhere.py", "no such file"]),
         ("nowhere.onnx", ["nowhere.onnx", "no such file"]),
         ("doubler.py", ["which object", "doubler.py:NAME"]),
