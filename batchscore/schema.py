@@ -36,7 +36,8 @@ class FeatureSpec:
         dtype: its type, in the words of the Deployment API.
         shape: its shape; ``()`` and ``(1,)`` are scalars.
         classes: the classes of a categorical output where they are known, sorted.
-        media_type: the media type of an image output where it is known.
+        media_type: the media type of an image output where it is known; empty where the first
+            answer had no picture to tell it.
     """
 
     name: str

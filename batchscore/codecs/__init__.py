@@ -87,15 +87,17 @@ def output_codec(
 def learn(spec: FeatureSpec, values: Sequence[object]) -> FeatureSpec:
     """The output with what only an answer tells: its classes, or its media type.
 
-    The first value that is not null counts. What is known already stays, and so does a spec
-    whose values are all null.
+    The first value that is not null counts. What is known already stays. Where all are null a
+    category's classes stay unknown; a picture's media type is given up, as the file can do
+    without it.
 
     Raises:
         DecodeError: a categorical value is neither a mapping of classes nor a label.
     """
     value = next((value for value in values if value is not None), None)
     if value is None:
-        return spec
+        unknown_image = spec.kind == "image" and spec.media_type is None
+        return replace(spec, media_type="") if unknown_image else spec
     if spec.kind == "category" and spec.classes is None:
         return replace(spec, classes=learn_classes(spec, value))
     if spec.kind == "image" and spec.media_type is None:

@@ -289,6 +289,16 @@ def test_arrays_and_pictures_survive_every_output_format(tmp_path):
         assert rows_json[number]["predicted_picture"] == data_uri(pictures[number])
 
 
+def test_a_first_answer_without_any_picture_is_an_answer_all_the_same(score_table):
+    """Null pictures are predictions; only the media type stays unknown."""
+    model = Model(IMAGE.inputs, IMAGE.outputs, lambda rows: [{"picture": None} for _ in rows])
+    with FaultServer(*model) as server:
+        out = score_table(pa.table({"picture": [picture(1)] * 3}), server.url)
+    assert out["predicted_picture"].null_count == 3
+    assert out["prediction_error"].null_count == 3
+    assert not out.schema.field("predicted_picture").metadata
+
+
 def test_large_pictures_are_loaded_a_few_at_a_time(tmp_path, score_table):
     """A chunk of pictures is sent in bodies below the bound, not loaded whole."""
     rng = np.random.default_rng(0)
