@@ -27,7 +27,6 @@ from batchscore.protocols.base import Request, Response
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
-    from types import TracebackType
     from typing import Self
 
 _CONNECT_TIMEOUT_S = 5.0
@@ -86,12 +85,7 @@ class HTTPTransport:
         )
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self._session.close()
 
     async def send(self, request: Request, headers: Mapping[str, str]) -> Response:
