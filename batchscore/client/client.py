@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, TypeVar
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
@@ -20,8 +21,6 @@ from batchscore.errors import (
 from batchscore.protocols.base import Request, Response, Treatment
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from batchscore.client.limiter import Limiter
     from batchscore.client.transport import Transport
     from batchscore.endpoint import Endpoint
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
     from batchscore.schema import ModelSignature
 
 T = TypeVar("T")
-OnRetry = "Callable[[str, int, float], None]"
+Send = Callable[[Request, Mapping[str, str]], Awaitable[Response]]
 
 # Before the first answer ever, an unreachable host is more likely a typing error than an outage.
 _FIRST_ANSWER_WITHIN_S = 8.0
@@ -82,7 +81,7 @@ class Client:
             return self._is_retried(error) and monotonic_s() < deadline
 
         async def attempt() -> ModelSignature:
-            return self._protocol.parse_metadata(await self._try(request))
+            return self._protocol.parse_metadata(await self._try(request, self._transport.send))
 
         try:
             return await self._retrying(may_retry)(attempt)
@@ -108,7 +107,7 @@ class Client:
         async def attempt() -> T:
             await self._limiter.acquire(rows)
             try:
-                response = await self._measured(request)
+                response = await self._try(request, self._measured)
             finally:
                 self._limiter.release()
             return await read(response)
@@ -138,28 +137,28 @@ class Client:
             self._metrics.retries[error.code] += 1
             self._on_retry(error.code, state.attempt_number, state.upcoming_sleep)
 
-    async def _measured(self, request: Request) -> Response:
+    async def _measured(self, request: Request, headers: Mapping[str, str]) -> Response:
         """One try for predictions, counted and timed."""
         self._metrics.requests += 1
         self._metrics.in_flight += 1
         self._metrics.bytes_sent += len(request.body or b"")
         started = monotonic_s()
         try:
-            response = await self._try(request)
+            response = await self._transport.send(request, headers)
         finally:
             self._metrics.in_flight -= 1
         self._metrics.latency.record(monotonic_s() - started)
         self._metrics.bytes_received += len(response.body)
         return response
 
-    async def _try(self, request: Request) -> Response:
+    async def _try(self, request: Request, send: Send) -> Response:
         """One try; a refused token is read again once for all workers, and costs no attempt."""
         token = await self._token.current()
-        response = await self._transport.send(request, self._authorization(token))
+        response = await send(request, self._authorization(token))
         if response.status == 401:
             fresh = await self._token.renewed(token)
             if fresh != token:
-                response = await self._transport.send(request, self._authorization(fresh))
+                response = await send(request, self._authorization(fresh))
         if 200 <= response.status < 300:
             return response
         raise self._error(response)
