@@ -36,6 +36,7 @@ async def connect(
     metrics: RunMetrics,
     offload: Offload,
     rate: Rate | None = None,
+    max_outage_s: float = 0.0,
     on_retry: Callable[[str, int, float], None] = lambda _code, _attempt, _wait: None,
 ) -> AsyncIterator[tuple[Client, WireProtocol]]:
     """A client for a deployment, and the protocol it speaks; closed at the end.
@@ -70,6 +71,7 @@ async def connect(
             read_token=read_and_warn,
             metrics=metrics,
             offload=offload,
+            max_outage_s=max_outage_s,
             on_retry=on_retry,
         )
         yield client, protocol

@@ -6,14 +6,15 @@ import asyncio
 import math
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from batchscore.batches import Chunk, RowBatch, RowFailure, ScoredBatch
-from batchscore.errors import AttemptError, DecodeError
+from batchscore.errors import DecodeError
+from batchscore.isolate import Decided, Refusals, decide
 from batchscore.layout import scatter
 from batchscore.pipeline import gather
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from batchscore.client.client import Client
     from batchscore.config import Probs
+    from batchscore.errors import DeploymentAwayError
     from batchscore.metrics import RunMetrics
     from batchscore.offload import Offload
     from batchscore.protocols.base import (
@@ -77,6 +79,7 @@ class Predictor:
         self._max_batch_bytes = max_batch_bytes
         # Encoded bodies are the largest things in memory: no more of them than can soon be sent.
         self._encoded = asyncio.Semaphore(max_encoded)
+        self._refusals = Refusals()
         self.decoder: AnswerDecoder | None = None
         if protocol.is_complete(signature):
             self.decoder = protocol.decoder(signature, probs=probs)
@@ -87,7 +90,7 @@ class Predictor:
         size = await self._offload(self._encoder.wire_bytes, rows)
         bounds = slices(rows.num_rows, math.ceil(size / self._max_batch_bytes))
         runs = [rows.slice(start, stop) for start, stop in bounds]
-        scored = await self._all(self._score_run, runs)
+        scored = await self._run_all(self._score_run, runs)
         return _join(chunk, [start for start, _ in bounds], scored)
 
     async def _score_run(self, rows: RowBatch) -> _Scored:
@@ -99,26 +102,13 @@ class Predictor:
             if total == 0:
                 return _Scored(encoded.positions, None, encoded.failures)
             bounds = slices(total, math.ceil(encoded.size(0, total) / self._max_batch_bytes))
+            sender = _Slices(encoded, self._client, self._offload, self._read, self._run_all)
 
-            async def send(bound: tuple[int, int]) -> Predictions | RowFailure:
-                return await self._request(encoded, *bound)
+            async def decide_run(run: tuple[int, int]) -> list[Decided[Predictions]]:
+                return await decide(sender, *run, self._refusals)
 
-            answers = await self._all(send, bounds)
-        return _merge(encoded, bounds, answers)
-
-    async def _request(
-        self, encoded: EncodedRows, start: int, stop: int
-    ) -> Predictions | RowFailure:
-        """Send a slice of encoded rows; a batch that fails in the end fails as a whole."""
-        body = await self._offload(encoded.body, start, stop)
-
-        async def read(response: Response) -> Predictions:
-            return await self._offload(self._read, response, stop - start)
-
-        try:
-            return await self._client.score(body, stop - start, read)
-        except AttemptError as error:
-            return RowFailure(error.code, str(error))
+            decided = await self._run_all(decide_run, bounds)
+        return _merge(encoded, [part for run in decided for part in run])
 
     def _read(self, response: Response, num_rows: int) -> Predictions:
         if self.decoder is not None:
@@ -132,7 +122,7 @@ class Predictor:
         self.signature, self.decoder = learned, decoder
         return predictions
 
-    async def _all(
+    async def _run_all(
         self, score: Callable[[A], Coroutine[None, None, R]], parts: Sequence[A]
     ) -> list[R]:
         """The results of all parts: one after another while learning, else side by side."""
@@ -144,6 +134,41 @@ class Predictor:
         return results
 
 
+class _Slices:
+    """Runs of one encoded batch, for isolation to send."""
+
+    def __init__(
+        self,
+        encoded: EncodedRows,
+        client: Client,
+        offload: Offload,
+        read: Callable[[Response, int], Predictions],
+        run_all: Callable[..., Any],
+    ) -> None:
+        self._encoded = encoded
+        self._client = client
+        self._offload = offload
+        self._read = read
+        self.run_all = run_all
+        self.alone = client.alone
+
+    async def send(self, start: int, stop: int, *, alone: bool) -> Predictions:
+        """See ``Sender``."""
+        body = await self._offload(self._encoded.body, start, stop)
+
+        async def read(response: Response) -> Predictions:
+            return await self._offload(self._read, response, stop - start)
+
+        return await self._client.score(body, stop - start, read, alone=alone)
+
+    async def ride_out(self, away: DeploymentAwayError, row: int | None) -> None:
+        """See ``Sender``."""
+        body = None
+        if row is not None:
+            body = await self._offload(self._encoded.body, row, row + 1)
+        await self._client.ride_out(away, body)
+
+
 def slices(length: int, count: int) -> list[tuple[int, int]]:
     """Cut ``length`` rows into about ``count`` equal runs, none of them empty."""
     count = max(1, min(count, length))
@@ -151,22 +176,18 @@ def slices(length: int, count: int) -> list[tuple[int, int]]:
     return list(pairwise(bounds))
 
 
-def _merge(
-    encoded: EncodedRows,
-    bounds: Sequence[tuple[int, int]],
-    answers: Sequence[Predictions | RowFailure],
-) -> _Scored:
-    """Put the answers to the slices of a run together."""
+def _merge(encoded: EncodedRows, decided: Sequence[Decided[Predictions]]) -> _Scored:
+    """Put what was decided about the slices of a run together."""
     failures = dict(encoded.failures)
     positions: list[npt.NDArray[np.int64]] = []
     predictions: list[Predictions] = []
-    for (start, stop), answer in zip(bounds, answers, strict=True):
-        run = encoded.positions[start:stop]
-        if isinstance(answer, RowFailure):
-            failures.update(dict.fromkeys(run.tolist(), answer))
+    for part in decided:
+        run = encoded.positions[part.start : part.stop]
+        if isinstance(part.result, RowFailure):
+            failures.update(dict.fromkeys(run.tolist(), part.result))
         else:
             positions.append(run)
-            predictions.append(answer)
+            predictions.append(part.result)
     return _Scored(_concatenate(positions), _concatenate_columns(predictions), failures)
 
 

@@ -141,6 +141,7 @@ async def score_rows(run: Run, opened: OpenedInput, sink: BatchSink, offload: Of
         max_attempts=config.max_attempts,
         retry=config.retry,
         rate=config.rate_limit,
+        max_outage_s=config.max_outage,
         metrics=run.metrics,
         offload=offload,
         on_retry=run.observer.on_retry,
