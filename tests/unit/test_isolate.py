@@ -85,7 +85,11 @@ def test_exactly_the_bad_rows_fail_at_the_promised_cost(case):
     assert len(server.requests) <= most
 
 
-@given(st.integers(1, 64).flatmap(lambda n: st.tuples(st.just(n), st.sets(st.integers(0, n - 1), max_size=3))))  # fmt: skip
+def some_of(n):
+    return st.tuples(st.just(n), st.sets(st.integers(0, n - 1), max_size=3))
+
+
+@given(st.integers(1, 64).flatmap(some_of))
 def test_rows_that_take_the_server_down_are_found_alone(case):
     """Poison fails, its neighbours are scored, and after an outage suspects are sent alone."""
     total, poison = case
