@@ -9,6 +9,7 @@ cancels the rest and comes out as itself.
 from __future__ import annotations
 
 import asyncio
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -114,6 +115,18 @@ async def gather(parts: Iterable[Coroutine[None, None, R]]) -> list[R]:
     except BaseExceptionGroup as errors:
         raise first_error(errors) from None
     return [task.result() for task in tasks]
+
+
+@asynccontextmanager
+async def watching(watch: Coroutine[None, None, None]) -> AsyncIterator[None]:
+    """Run ``watch`` beside the body; its error ends the body, the body's end ends it."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            watcher = group.create_task(watch)
+            yield
+            watcher.cancel()
+    except BaseExceptionGroup as errors:
+        raise first_error(errors) from None
 
 
 def first_error(errors: BaseExceptionGroup[BaseException]) -> BaseException:

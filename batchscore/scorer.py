@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from batchscore.metrics import RunMetrics
 from batchscore.observers import NullObserver
 from batchscore.offload import Threads
 from batchscore.output import FileOutput
-from batchscore.pipeline import Window, ordered_map
+from batchscore.pipeline import Window, ordered_map, watching
 from batchscore.predictor import Predictor
 from batchscore.readers import OpenedInput, ReadOptions, open_reader, table_reader
 from batchscore.readers.chunks import AUTO_ROWS, chunks
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
 _AUTO_CONCURRENCY = 8
 _WINDOW_BYTES = 256 * 2**20
+_CHECK_MODEL_EVERY_S = 180.0
 
 
 async def score(config: ScoreConfig, *, observer: Observer | None = None) -> RunReport:
@@ -185,7 +187,7 @@ class _Job:
         )
         self._run, self._opened, self._offload = run, opened, offload
         self._kept, self._columns = kept, {*kept, *sent}
-        self._protocol = protocol
+        self._protocol, self._client = protocol, client
         check_collisions(kept, self._output_names(), config.prefix)
 
     async def run(self, sink: BatchSink) -> None:
@@ -217,7 +219,8 @@ class _Job:
             self._run.observer.on_batch(metrics)
 
         try:
-            await ordered_map(self._chunks(batch_rows), score, write, window)
+            async with watching(self._watch_model()):
+                await ordered_map(self._chunks(batch_rows), score, write, window)
             await self._offload(writer.finish, self._layout_without_rows())
         finally:
             writer.close()
@@ -236,6 +239,11 @@ class _Job:
         while (chunk := await self._offload(next, iterator, None)) is not None:
             metrics.rows_read += chunk.rows.num_rows
             yield chunk
+
+    async def _watch_model(self) -> None:
+        while True:
+            await asyncio.sleep(_CHECK_MODEL_EVERY_S)
+            await self._client.check_model()
 
     def _layout(self) -> OutputLayout | None:
         """The output's layout, as soon as the predictions' types are known."""

@@ -399,6 +399,21 @@ def test_a_model_that_changed_during_an_outage_stops_the_job(tmp_path, score_tab
     assert not (tmp_path / "out.arrow").exists()
 
 
+def test_a_model_that_changes_without_an_outage_is_noticed_too(tmp_path, score_table, monkeypatch):
+    """The specification is read again every few minutes."""
+    monkeypatch.setattr("batchscore.scorer._CHECK_MODEL_EVERY_S", 0.05)
+    with FaultServer(*LINEAR, delay_s=0.01) as server:
+
+        def redeploy(request):
+            if request.index == 50:
+                server.outputs = {"y": ("numeric", [1]), "z": ("numeric", [1])}
+
+        server.script = redeploy
+        with pytest.raises(ModelChangedError, match="another specification"):
+            score_table(numbers(20_000), server.url, batch_size=10)
+    assert not (tmp_path / "out.arrow").exists()
+
+
 @pytest.mark.parametrize("poison", [13, 20])
 def test_a_row_that_takes_the_server_down_is_found(score_table, poison):
     """A batch in flight at two outages in a row is halved; its poison fails, the rest is scored."""
