@@ -151,7 +151,8 @@ class Client:
             RefusedError: the same would happen to every batch.
         """
         request = self._protocol.score_request(self._endpoint.url, body)
-        answers_before = self._answers
+        # Answers to others, counted at the start and after each failed try of this request.
+        answers = [self._answers]
 
         async def attempt() -> T:
             if not alone:
@@ -161,14 +162,21 @@ class Client:
                 response = await self._try(request, self._measured)
             finally:
                 self._limiter.release()
-            result = await read(response)
+            return await read(response)
+
+        async def counted_attempt() -> T:
+            try:
+                result = await attempt()
+            except AttemptError:
+                answers.append(self._answers)
+                raise
             self._answers += 1
             return result
 
         try:
-            return await self._retrying(self._is_retried)(attempt)
+            return await self._retrying(self._is_retried)(counted_attempt)
         except AttemptError as error:
-            others_answered = self._answers > answers_before
+            others_answered = answers[-1] > answers[-2]
             if self._policy.blames_rows(error, others_answered=others_answered):
                 raise RowsRefusedError(error) from error
             raise DeploymentAwayError(error) from error

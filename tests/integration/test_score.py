@@ -425,10 +425,14 @@ def test_a_row_that_takes_the_server_down_is_found(score_table, poison):
                 return faults.reset("after")
             return None
 
+        bouncing = threading.Lock()
+
         def bounce():
-            server.go_away()
-            time.sleep(0.4)
-            server.come_back()
+            if bouncing.acquire(blocking=False):
+                server.go_away()
+                time.sleep(0.4)
+                server.come_back()
+                bouncing.release()
 
         server.script = script
         out = score_table(
