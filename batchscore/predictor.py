@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from batchscore.batches import Chunk, RowBatch, RowFailure, ScoredBatch
-from batchscore.errors import DecodeError
+from batchscore.errors import DecodeError, UsageError
 from batchscore.isolate import Decided, Refusals, decide
 from batchscore.layout import scatter
 from batchscore.pipeline import gather
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from batchscore.schema import ModelSignature
 
 Predictions = tuple[pa.Array, ...]
+# What 32-bit offsets can reach in one array of pictures.
+_MAX_COLUMN_BYTES = 2**31 - 1
 A = TypeVar("A")
 R = TypeVar("R")
 
@@ -87,8 +89,7 @@ class Predictor:
     async def score(self, chunk: Chunk) -> ScoredBatch:
         """Decide every row of a chunk. Only what stops the whole job is raised."""
         rows = chunk.rows
-        size = await self._offload(self._encoder.wire_bytes, rows)
-        bounds = slices(rows.num_rows, math.ceil(size / self._max_batch_bytes))
+        bounds = await self._offload(self._runs, rows)
         runs = [rows.slice(start, stop) for start, stop in bounds]
         scored = await self._run_all(self._score_run, runs)
         return _join(chunk, [start for start, _ in bounds], scored)
@@ -101,7 +102,7 @@ class Predictor:
             total = len(encoded.positions)
             if total == 0:
                 return _Scored(encoded.positions, None, encoded.failures)
-            bounds = slices(total, math.ceil(encoded.size(0, total) / self._max_batch_bytes))
+            bounds = slices(total, encoded.size, self._max_batch_bytes)
             sender = _Slices(encoded, self._client, self._offload, self._read, self._run_all)
 
             async def decide_run(run: tuple[int, int]) -> list[Decided[Predictions]]:
@@ -109,6 +110,12 @@ class Predictor:
 
             decided = await self._run_all(decide_run, bounds)
         return _merge(encoded, [part for run in decided for part in run])
+
+    def _runs(self, rows: RowBatch) -> list[tuple[int, int]]:
+        def wire_bytes(start: int, stop: int) -> int:
+            return self._encoder.wire_bytes(rows.slice(start, stop))
+
+        return slices(rows.num_rows, wire_bytes, self._max_batch_bytes)
 
     def _read(self, response: Response, num_rows: int) -> Predictions:
         if self.decoder is not None:
@@ -169,11 +176,30 @@ class _Slices:
         await self._client.ride_out(away, body)
 
 
-def slices(length: int, count: int) -> list[tuple[int, int]]:
-    """Cut ``length`` rows into about ``count`` equal runs, none of them empty."""
-    count = max(1, min(count, length))
+def slices(length: int, size: Callable[[int, int], int], max_bytes: int) -> list[tuple[int, int]]:
+    """Cut rows into equal runs of at most ``max_bytes``; where rows differ much, unequal ones.
+
+    One row is never cut, however large it is.
+    """
+    if length == 0:
+        return [(0, 0)]
+    count = min(length, math.ceil(size(0, length) / max_bytes))
     bounds = [length * index // count for index in range(count + 1)]
-    return list(pairwise(bounds))
+    runs = list(pairwise(bounds))
+    if count == 1:
+        return runs
+    return [part for run in runs for part in _halved(run, size, max_bytes)]
+
+
+def _halved(
+    run: tuple[int, int], size: Callable[[int, int], int], max_bytes: int
+) -> list[tuple[int, int]]:
+    start, stop = run
+    if stop - start <= 1 or size(start, stop) <= max_bytes:
+        return [run]
+    middle = (start + stop) // 2
+    halves = [(start, middle), (middle, stop)]
+    return [part for half in halves for part in _halved(half, size, max_bytes)]
 
 
 def _merge(encoded: EncodedRows, decided: Sequence[Decided[Predictions]]) -> _Scored:
@@ -215,4 +241,9 @@ def _concatenate(positions: Sequence[npt.NDArray[np.int64]]) -> npt.NDArray[np.i
 def _concatenate_columns(parts: Sequence[Predictions]) -> Predictions | None:
     if len(parts) <= 1:
         return parts[0] if parts else None
+    for arrays in zip(*parts, strict=True):
+        if sum(array.nbytes for array in arrays) >= _MAX_COLUMN_BYTES:
+            raise UsageError(
+                "the predictions of one chunk take more than 2 GiB; lower --batch-size"
+            )
     return tuple(pa.concat_arrays(arrays) for arrays in zip(*parts, strict=True))

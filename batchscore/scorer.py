@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from dataclasses import replace
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ from batchscore.errors import UsageError
 from batchscore.layout import OutputLayout, check_collisions
 from batchscore.metrics import RunMetrics
 from batchscore.observers import NullObserver
-from batchscore.offload import Threads
+from batchscore.offload import Threads, uninterrupted
 from batchscore.output import FileOutput
 from batchscore.pipeline import Window, ordered_map, watching
 from batchscore.predictor import Predictor
@@ -27,7 +28,7 @@ from batchscore.run import Run, check_reports, exit_code_of, shown
 from batchscore.writer import MemorySink, OrderedWriter
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine
+    from collections.abc import AsyncGenerator, Callable, Coroutine
 
     import pyarrow as pa
 
@@ -128,7 +129,7 @@ async def _score_files(run: Run, offload: Offload) -> None:
             await score_rows(run, opened, output, offload)
         finally:
             opened.close()
-        await offload(output.finish)
+        await uninterrupted(offload(output.finish))
     finally:
         output.close()
 
@@ -208,6 +209,8 @@ class _Job:
             one_at_a_time=self._predictor.decoder is None,
         )
 
+        window.expect(1, _array_bytes(self._predictor.signature))
+
         async def score(chunk: Chunk) -> ScoredBatch:
             scored = await self._predictor.score(chunk)
             window.one_at_a_time = self._predictor.decoder is None
@@ -215,17 +218,17 @@ class _Job:
             return scored
 
         async def write(scored: ScoredBatch) -> None:
-            await self._offload(writer.write, scored)
+            await uninterrupted(self._offload(writer.write, scored))
             self._run.observer.on_batch(metrics)
 
         try:
             async with watching(self._watch_model()):
                 await ordered_map(self._chunks(batch_rows), score, write, window)
-            await self._offload(writer.finish, self._layout_without_rows())
+            await uninterrupted(self._offload(writer.finish, self._layout_without_rows()))
         finally:
             writer.close()
 
-    async def _chunks(self, batch_rows: int | None) -> AsyncIterator[Chunk]:
+    async def _chunks(self, batch_rows: int | None) -> AsyncGenerator[Chunk, None]:
         config, metrics = self._run.config, self._run.metrics
         total = self._opened.reader.num_rows
         if total is not None:
@@ -309,6 +312,11 @@ def _without_classes(signature: ModelSignature) -> ModelSignature:
         for spec in signature.outputs
     )
     return replace(signature, outputs=outputs)
+
+
+def _array_bytes(signature: ModelSignature) -> int:
+    """Bytes a row of the array outputs, whose size is known before the first answer."""
+    return sum(4 * prod(spec.shape) for spec in signature.outputs if spec.kind == "array")
 
 
 def _concurrency(config: ScoreConfig) -> int:

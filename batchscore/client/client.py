@@ -18,6 +18,7 @@ from batchscore.errors import (
     ConnectionFailedError,
     DeploymentAwayError,
     HTTPStatusError,
+    MetadataError,
     ModelChangedError,
     RefusedError,
     RowsRefusedError,
@@ -42,7 +43,8 @@ T = TypeVar("T")
 Send = Callable[[Request, Mapping[str, str]], Awaitable[Response]]
 
 # Before the first answer ever, an unreachable host is more likely a typing error than an outage.
-_FIRST_ANSWER_WITHIN_S = 8.0
+# One more connection may be tried at the end of this time, and takes up to 5 s.
+_FIRST_ANSWER_WITHIN_S = 4.0
 _SILENT_PROBES = 3
 
 
@@ -105,9 +107,10 @@ class Client:
                 "running, and is --url right?"
             ) from error
         except AttemptError as error:
-            raise UnreachableError(
-                f"{self._endpoint.shown} gives no specification: {error.code}: {error}"
-            ) from error
+            text = f"{self._endpoint.shown} gives no specification: {error.code}: {error}"
+            if self._is_retried(error):
+                raise UnreachableError(text) from error
+            raise MetadataError(text) from error
         self._fingerprint = signature.fingerprint()
         return signature
 
@@ -120,10 +123,12 @@ class Client:
         try:
             request = self._protocol.metadata_request(self._endpoint.url)
             response = await self._try(request, self._transport.send)
-        except AttemptError as error:
-            _log.info("the specification could not be read again: %s: %s", error.code, error)
+            fingerprint = self._protocol.parse_metadata(response).fingerprint()
+        except (AttemptError, MetadataError) as error:
+            # A gateway's page in between is no other model.
+            _log.info("the specification could not be read again: %s", error)
             return
-        if self._protocol.parse_metadata(response).fingerprint() != self._fingerprint:
+        if fingerprint != self._fingerprint:
             raise ModelChangedError(
                 f"{self._endpoint.shown} has another specification than when the job began: "
                 "the model was changed; its predictions must not be mixed with the first one's"
@@ -155,8 +160,8 @@ class Client:
         answers = [self._answers]
 
         async def attempt() -> T:
-            if not alone:
-                await self._outage.passed()
+            if not alone and await self._outage.passed() and len(answers) > 1:
+                raise _AfreshError
             await self._limiter.acquire(rows)
             try:
                 response = await self._try(request, self._measured)
@@ -174,7 +179,11 @@ class Client:
             return result
 
         try:
-            return await self._retrying(self._is_retried)(counted_attempt)
+            while True:
+                try:
+                    return await self._retrying(self._is_retried)(counted_attempt)
+                except _AfreshError:
+                    answers = [self._answers]
         except AttemptError as error:
             others_answered = answers[-1] > answers[-2]
             if self._policy.blames_rows(error, others_answered=others_answered):
@@ -210,7 +219,7 @@ class Client:
                 # The row that asks may itself be what takes the server down.
                 return await self._gives_specification()
             try:
-                await self._try(request, self._measured)
+                await self._limited(request)
             except HTTPStatusError as error:
                 # A proxy may answer in its place, and its specification too.
                 return self._policy.blames_rows(error, others_answered=False)
@@ -220,6 +229,13 @@ class Client:
             return True
 
         await self._outage.ride_out(away.last, probe)
+
+    async def _limited(self, request: Request) -> Response:
+        await self._limiter.acquire(1)
+        try:
+            return await self._try(request, self._measured)
+        finally:
+            self._limiter.release()
 
     async def _gives_specification(self) -> bool:
         try:
@@ -276,7 +292,7 @@ class Client:
                 response = await send(request, self._authorization(fresh))
         if 200 <= response.status < 300:
             return response
-        raise self._error(response)
+        raise self._error(response, token)
 
     def _authorization(self, token: str | None) -> dict[str, str]:
         if token is not None:
@@ -286,10 +302,11 @@ class Client:
             return {"Authorization": f"Basic {base64.b64encode(login).decode()}"}
         return {}
 
-    def _error(self, response: Response) -> AttemptError | RefusedError:
+    def _error(self, response: Response, token: str | None) -> AttemptError | RefusedError:
+        text = self._protocol.error_text(response)
         error = HTTPStatusError(
             response.status,
-            self._protocol.error_text(response),
+            text.replace(token, "[token]") if token else text,
             retry_after_s=parse_retry_after(response.headers.get("retry-after")),
         )
         if self._policy.treatment(error) is Treatment.STOP:
@@ -307,6 +324,10 @@ _ADVICE = {
     403: "; is the deployment enabled, and the token its own?",
     404: "; check --url: it ends in /deployment/ID/forward",
 }
+
+
+class _AfreshError(Exception):
+    """Raised when a request waited through an outage: its failed tries tell nothing."""
 
 
 class _Token:

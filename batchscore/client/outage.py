@@ -43,9 +43,12 @@ class Outage:
         self._turn = asyncio.Lock()
         self._is_away = False
 
-    async def passed(self) -> None:
-        """Wait until the deployment is there for everybody."""
+    async def passed(self) -> bool:
+        """Wait until the deployment is there for everybody; whether that took waiting."""
+        if self._open.is_set():
+            return False
         await self._open.wait()
+        return True
 
     @asynccontextmanager
     async def alone(self) -> AsyncIterator[None]:
