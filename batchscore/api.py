@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from batchscore.config import ScoreConfig, Token, configured
+from batchscore.errors import UsageError
 from batchscore.scorer import score as score_config
 from batchscore.scorer import score_data
 
@@ -94,6 +95,9 @@ def score_table(
     Raises:
         UsageError, StoppedError, TemporaryError: as in ``score``.
     """
+    for name in ("inputs", "output"):
+        if name in options:
+            raise UsageError(f"score_table has no option {name!r}: table in, table out")
     values = {"inputs": ["<table>"], "output": "-", "url": url, "token": token, **options}
     return _run(score_data(configured(ScoreConfig, values), table, observer=observer))
 

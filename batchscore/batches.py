@@ -22,7 +22,8 @@ class RowFailure:
 
     def __str__(self) -> str:
         # One line a row: a server's message may hold line breaks, a table cell should not.
-        line = f"{self.code}: {' '.join(self.text.split())}"
+        text = "".join(c if c.isprintable() else " " for c in self.text[: 4 * MAX_ERROR_CHARS])
+        line = f"{self.code}: {' '.join(text.split())}"
         return line if len(line) <= MAX_ERROR_CHARS else line[: MAX_ERROR_CHARS - 1] + "…"
 
 

@@ -5,6 +5,7 @@ Every field's description is its line in ``--help``; its type parses what people
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -185,6 +186,14 @@ class ScoreConfig(EndpointConfig):
             raise ValueError(f"{value!r} is not one ASCII character; write ';' or tab")
         return value
 
+    @field_validator("classes")
+    @classmethod
+    def _different_classes(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            if value.count(name) > 1:
+                raise ValueError(f"the class {name!r} is given twice")
+        return value
+
     @field_validator("encoding")
     @classmethod
     def _known_encoding(cls, value: str) -> str:
@@ -225,4 +234,8 @@ def configured(kind: type[C], values: dict[str, Any]) -> C:
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         option = ".".join(str(part) for part in first["loc"][:1]) or "options"
+        if first["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(option, kind.model_fields, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise UsageError(f"there is no option {option!r}{hint}") from None
         raise UsageError(f"{option}: {first['msg'].removeprefix('Value error, ')}") from None

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from typing import TYPE_CHECKING
 
 from batchscore.client.client import Client
 from batchscore.client.limiter import FixedLimiter
 from batchscore.client.retry import RetryPolicy, moved_treatments
-from batchscore.client.token import token_source
+from batchscore.client.token import TokenSource
 from batchscore.client.transport import HTTPTransport, TransportOptions, parse_headers
 from batchscore.endpoint import Endpoint
 from batchscore.protocols import protocol as protocol_named
@@ -46,32 +46,35 @@ async def connect(
     """
     endpoint = Endpoint.parse(config.url)
     protocol = protocol_named(config.protocol)
-    read_token = token_source(config)
+    source = TokenSource(config)
+    headers = parse_headers(config.header, config.header_file)
     options = TransportOptions(
         endpoint=endpoint,
-        headers=parse_headers(config.header, config.header_file),
+        headers=headers,
         timeout_s=config.timeout,
         max_response_bytes=config.max_response_bytes,
         ca_bundle=config.ca_bundle,
     )
 
     def read_and_warn() -> str | None:
-        token = read_token()
+        token = source.read()
         if token is not None and endpoint.leaks_token:
             _log.warning("the token goes to %s unencrypted; use https", endpoint.host_and_port)
         return token
 
-    async with HTTPTransport(options) as transport:
-        client = Client(
-            endpoint=endpoint,
-            protocol=protocol,
-            transport=transport,
-            limiter=FixedLimiter(concurrency, rate),
-            policy=RetryPolicy(max_attempts, protocol.treatment, moved_treatments(retry)),
-            read_token=read_and_warn,
-            metrics=metrics,
-            offload=offload,
-            max_outage_s=max_outage_s,
-            on_retry=on_retry,
-        )
-        yield client, protocol
+    with closing(source):
+        async with HTTPTransport(options) as transport:
+            client = Client(
+                endpoint=endpoint,
+                protocol=protocol,
+                transport=transport,
+                limiter=FixedLimiter(concurrency, rate),
+                policy=RetryPolicy(max_attempts, protocol.treatment, moved_treatments(retry)),
+                read_token=read_and_warn,
+                metrics=metrics,
+                offload=offload,
+                max_outage_s=max_outage_s,
+                secrets=(*headers.values(), *endpoint.secrets),
+                on_retry=on_retry,
+            )
+            yield client, protocol

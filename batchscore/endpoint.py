@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass, field
-from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit, urlunsplit
 
 from batchscore.errors import UsageError
 
@@ -59,6 +59,13 @@ class Endpoint:
         """``host:port``, to name in messages."""
         _, host, port = self.origin
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What of the address must not be shown: the query, its values, user and password."""
+        query = urlsplit(self.url).query
+        values = [value for _, value in parse_qsl(query)]
+        return tuple(filter(None, (query, *values, *(self.login or ()))))
 
     @property
     def is_loopback(self) -> bool:

@@ -43,9 +43,15 @@ EXIT_TERMINATED = 143
 
 
 class BatchscoreError(Exception):
-    """Base of all errors of this package; ``str()`` is ready for the user."""
+    """Base of all errors of this package; ``str()`` is ready for the user.
+
+    Attributes:
+        exit_code: what the command exits with.
+        is_reported: whether the run's ``--report`` files tell of it already.
+    """
 
     exit_code = EXIT_STOPPED
+    is_reported = False
 
 
 class UsageError(BatchscoreError):
@@ -119,11 +125,14 @@ class RowsRefusedError(BatchscoreError):
 
     Attributes:
         last: the error of the last try.
+        is_certain: the server said so. Else it was silent for these rows while others were
+            answered: they may only have been there when others took it down.
     """
 
-    def __init__(self, last: AttemptError) -> None:
+    def __init__(self, last: AttemptError, *, is_certain: bool = True) -> None:
         super().__init__(str(last))
         self.last = last
+        self.is_certain = is_certain
 
 
 class DeploymentAwayError(BatchscoreError):

@@ -84,7 +84,8 @@ async def decide(
 
     Rows that were in flight when the deployment went away are sent again alone when it is back.
     If it goes away once more, they are the cause (a row can crash a server), and are halved like
-    a refused batch, each half alone.
+    a refused batch, each half alone. A single row for which the server was silent while others
+    were answered gets that second chance too: it may be a bystander.
 
     Args:
         sender: sends runs of these rows.
@@ -107,6 +108,10 @@ async def decide(
         error = away.last
     except RowsRefusedError as refused:
         error = refused.last
+        if stop - start == 1 and not (alone or refused.is_certain):
+            async with sender.alone():
+                await sender.ride_out(DeploymentAwayError(error), None)
+                return await decide(sender, start, stop, refusals, alone=True)
     else:
         refusals.scored()
         return [Decided(start, stop, predictions)]

@@ -15,7 +15,7 @@ from batchscore.partial.disk import writing
 from batchscore.sinks import check_schema, exporter, output_format_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     import pyarrow as pa
 
@@ -65,6 +65,12 @@ class FileOutput:
             self._check_place(self._out)
 
     def _check_place(self, out: Path) -> None:
+        if out.is_symlink() and not out.exists():
+            raise UsageError(f"--output: {str(out)!r} is a link to what does not exist")
+        if self._partial.folder.exists() and not self._partial.folder.is_dir():
+            raise UsageError(
+                f"{str(self._partial.folder)!r} is in the way of the work in progress; move it"
+            )
         if out.is_dir():
             raise UsageError(f"--output: {str(out)!r} is a folder, not a file")
         for option, folder in (("output", out.parent), ("work-dir", self._partial.folder.parent)):
@@ -77,6 +83,18 @@ class FileOutput:
                 f"{str(self._partial.folder)!r} holds the work of an earlier run; "
                 "--overwrite starts afresh"
             )
+
+    def check_apart_from(self, files: Iterable[Path | str]) -> None:
+        """Refuse to write over what is read.
+
+        Raises:
+            UsageError: the output is one of the input's files.
+        """
+        if self._out is None or not self._out.exists():
+            return
+        for file in files:
+            if isinstance(file, Path) and file.exists() and file.samefile(self._out):
+                raise UsageError(f"--output: {str(self._out)!r} is the input itself")
 
     def check(self, schema: pa.Schema) -> None:
         """See ``BatchSink``."""
@@ -111,8 +129,6 @@ class FileOutput:
             with whole.open("rb") as file:
                 shutil.copyfileobj(file, sys.stdout.buffer)
             sys.stdout.buffer.flush()
-        except BrokenPipeError:
-            raise  # the reader has seen enough, which is no error
         except OSError as error:
             raise OutputError(f"cannot write to standard output: {error.strerror}") from error
 

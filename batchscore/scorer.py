@@ -14,7 +14,7 @@ from batchscore.codecs import ImageFolder
 from batchscore.columns import feature_columns, kept_columns
 from batchscore.connection import connect
 from batchscore.endpoint import Endpoint
-from batchscore.errors import UsageError
+from batchscore.errors import BatchscoreError, UsageError
 from batchscore.layout import OutputLayout, check_collisions
 from batchscore.metrics import RunMetrics
 from batchscore.observers import NullObserver
@@ -87,6 +87,8 @@ async def _whole_run(
             await work(run, offload)
         report = run.report(run.exit_code())
     except BaseException as error:
+        if isinstance(error, BatchscoreError):
+            error.is_reported = True
         run.finish(run.report(exit_code_of(error), str(error) or type(error).__name__))
         raise
     run.finish(report)
@@ -126,6 +128,7 @@ async def _score_files(run: Run, offload: Offload) -> None:
         )
         opened = await offload(open_reader, config.inputs, options)
         try:
+            output.check_apart_from(opened.files)
             await score_rows(run, opened, output, offload)
         finally:
             opened.close()

@@ -89,6 +89,8 @@ def parse_failure_limit(value: object) -> object:
         number, unit = _split(value, "100 or 1%")
         if unit not in {"", "%"} or (not unit and number != int(number)):
             raise ValueError(f"{value!r} is not understood; write it like 100 or 1%")
+        if unit and number > 100:
+            raise ValueError(f"{value!r} is more than all rows")
         return FailureLimit(number / 100 if unit else number, bool(unit))
     if isinstance(value, int) and not isinstance(value, bool):
         return FailureLimit(value, is_share=False)

@@ -134,7 +134,7 @@ class OrderedWriter:
             raise self._too_many(limit)
 
     def _too_many(self, limit: FailureLimit) -> TooManyFailuresError:
-        allowed = f"{limit.value:.4g} of all" if limit.is_share else f"{limit.value:g}"
+        allowed = f"{limit.value * 100:.4g}%" if limit.is_share else f"{limit.value:g}"
         codes = ", ".join(f"{count} {code}" for code, count in self._metrics.failed_rows.items())
         return TooManyFailuresError(
             f"{self._metrics.rows_failed} rows failed ({codes}), more than --max-failed-rows "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -69,8 +70,27 @@ def run(arguments: list[str]) -> int:
         return EXIT_OK
     except Interrupted as interrupted:
         return interrupted.exit_code
+    except UsageError as error:
+        if not error.is_reported:
+            _report(arguments, error)
+        return _told(error)
     except BaseException as error:  # noqa: BLE001 (the last one to hear of it)
         return _told(error)
+
+
+def _report(arguments: list[str], error: UsageError) -> None:
+    """Write the reports of a run that its options did not let begin."""
+    from pathlib import Path
+
+    from batchscore.metrics import RunReport
+
+    report = RunReport(status="usage", exit_code=error.exit_code, message=str(error))
+    for word, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        option, _, value = word.partition("=")
+        path = Path(value or following)
+        if option == "--report" and path.suffix == ".json" and path.parent.is_dir():
+            with suppress(OSError):  # the error that is told first is what matters
+                report.write(path)
 
 
 def _open_streams() -> None:

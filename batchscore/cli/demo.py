@@ -89,12 +89,22 @@ _JOBS = (
 )
 
 
+_MARKER = "README.txt"
+
+
 def _demo(options: DemoOptions, general: GeneralOptions) -> int:
     from batchscore.serving.demo import write_sample_data
 
     directory = options.directory
+    marker = directory / _MARKER
+    if directory.is_dir() and not marker.exists() and any(directory.iterdir()):
+        raise UsageError(
+            f"{str(directory)!r} holds files that are not the demo's; give another folder: "
+            "batchscore demo DIRECTORY"
+        )
     try:
         directory.mkdir(parents=True, exist_ok=True)
+        marker.write_text("Made by `batchscore demo`, which replaces what is here.\n")
         write_sample_data(directory)
     except OSError as error:
         reason = error.strerror or error

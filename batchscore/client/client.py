@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import TYPE_CHECKING, TypeVar
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
@@ -15,7 +15,9 @@ from batchscore.client.retry import RetryPolicy, parse_retry_after
 from batchscore.client.transport import monotonic_s
 from batchscore.errors import (
     AttemptError,
+    AttemptTimeoutError,
     ConnectionFailedError,
+    DecodeError,
     DeploymentAwayError,
     HTTPStatusError,
     MetadataError,
@@ -46,6 +48,8 @@ Send = Callable[[Request, Mapping[str, str]], Awaitable[Response]]
 # One more connection may be tried at the end of this time, and takes up to 5 s.
 _FIRST_ANSWER_WITHIN_S = 4.0
 _SILENT_PROBES = 3
+# Shorter header values are no secrets, and taking them out would garble a message.
+_SHORTEST_SECRET = 4
 
 
 class Client:
@@ -67,9 +71,11 @@ class Client:
         metrics: RunMetrics,
         offload: Offload,
         max_outage_s: float = 0.0,
+        secrets: Collection[str] = (),
         on_retry: Callable[[str, int, float], None] = lambda _code, _attempt, _wait: None,
     ) -> None:
         self._endpoint = endpoint
+        self._secrets = {secret for secret in secrets if len(secret) >= _SHORTEST_SECRET}
         self._protocol = protocol
         self._transport = transport
         self._limiter = limiter
@@ -97,7 +103,12 @@ class Client:
             return self._is_retried(error) and monotonic_s() < deadline
 
         async def attempt() -> ModelSignature:
-            return self._protocol.parse_metadata(await self._try(request, self._transport.send))
+            response = await self._try(request, self._transport.send)
+            try:
+                return self._protocol.parse_metadata(response)
+            except MetadataError as error:
+                text = f"{self._endpoint.shown}: {self._without_secrets(str(error))}"
+                raise MetadataError(text) from error
 
         try:
             signature: ModelSignature = await self._retrying(may_retry)(attempt)
@@ -108,7 +119,7 @@ class Client:
             ) from error
         except AttemptError as error:
             text = f"{self._endpoint.shown} gives no specification: {error.code}: {error}"
-            if self._is_retried(error):
+            if self._is_retried(error) and not isinstance(error, DecodeError):
                 raise UnreachableError(text) from error
             raise MetadataError(text) from error
         self._fingerprint = signature.fingerprint()
@@ -172,6 +183,9 @@ class Client:
         async def counted_attempt() -> T:
             try:
                 result = await attempt()
+            except DecodeError as error:
+                answers.append(self._answers)
+                raise DecodeError(self._without_secrets(str(error))) from error
             except AttemptError:
                 answers.append(self._answers)
                 raise
@@ -187,7 +201,11 @@ class Client:
         except AttemptError as error:
             others_answered = answers[-1] > answers[-2]
             if self._policy.blames_rows(error, others_answered=others_answered):
-                raise RowsRefusedError(error) from error
+                # Rows that time out would take their time again to be sure of them.
+                is_certain = isinstance(error, AttemptTimeoutError) or self._policy.blames_rows(
+                    error, others_answered=False
+                )
+                raise RowsRefusedError(error, is_certain=is_certain) from error
             raise DeploymentAwayError(error) from error
 
     def alone(self) -> AbstractAsyncContextManager[None]:
@@ -294,6 +312,12 @@ class Client:
             return response
         raise self._error(response, token)
 
+    def _without_secrets(self, text: str, token: str | None = None) -> str:
+        """A server's words, which may quote what it was sent."""
+        for secret in {*self._secrets, *([token] if token else [])}:
+            text = text.replace(secret, "[secret]")
+        return text
+
     def _authorization(self, token: str | None) -> dict[str, str]:
         if token is not None:
             return {"Authorization": f"Bearer {token}"}
@@ -303,10 +327,9 @@ class Client:
         return {}
 
     def _error(self, response: Response, token: str | None) -> AttemptError | RefusedError:
-        text = self._protocol.error_text(response)
         error = HTTPStatusError(
             response.status,
-            text.replace(token, "[token]") if token else text,
+            self._without_secrets(self._protocol.error_text(response), token),
             retry_after_s=parse_retry_after(response.headers.get("retry-after")),
         )
         if self._policy.treatment(error) is Treatment.STOP:

@@ -3,69 +3,114 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
+import sys
+import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from batchscore.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from pathlib import Path
 
     from batchscore.config import EndpointConfig
 
 TOKEN_VARIABLE = "BATCHSCORE_TOKEN"  # noqa: S105 - the name of a variable, not a token
 _COMMAND_TIMEOUT_S = 60.0
+# A file that is rewritten in place is empty for a moment.
+_EMPTY_FILE_TRIES = 5
+_EMPTY_FILE_WAIT_S = 0.1
 
 
-def token_source(config: EndpointConfig) -> Callable[[], str | None]:
-    """A function that reads the token anew each time it is called; it may block.
+class TokenSource:
+    """Reads the token anew each time it is asked; reading may block.
 
     The order: the ``token`` of Python, ``--token-command`` or ``--token-file``, else the
     variable ``BATCHSCORE_TOKEN``.
-
-    Raises:
-        UsageError: two sources are given; and when called, a source cannot be read.
     """
-    if config.token_command is not None and config.token_file is not None:
-        raise UsageError("give --token-command or --token-file, not both")
-    return lambda: _checked(_read(config))
 
+    def __init__(self, config: EndpointConfig) -> None:
+        """Remember where to read.
 
-def _read(config: EndpointConfig) -> str | None:
-    if config.token is not None:
-        return config.token() if callable(config.token) else config.token
-    if config.token_command is not None:
-        return _run(config.token_command)
-    if config.token_file is not None:
-        try:
-            return config.token_file.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(
-                f"--token-file: cannot read {str(config.token_file)!r}: "
-                f"{getattr(error, 'strerror', None) or 'it is no text'}"
-            ) from None
-    return os.environ.get(TOKEN_VARIABLE)
+        Raises:
+            UsageError: two sources are given.
+        """
+        if config.token_command is not None and config.token_file is not None:
+            raise UsageError("give --token-command or --token-file, not both")
+        self._config = config
+        self._command: subprocess.Popen[bytes] | None = None
 
+    def read(self) -> str | None:
+        """The token; None where there is no source of one.
 
-def _run(command: str) -> str:
-    # A shell, as users write pipes here; the command is theirs. Its standard error stays theirs
-    # too: what a secrets tool prints there may be what helps, and it is not ours to store.
-    try:
-        done = subprocess.run(  # noqa: S602
+        Raises:
+            UsageError: the source cannot be read, or gives no token.
+        """
+        config = self._config
+        if config.token is not None:
+            token = config.token() if callable(config.token) else config.token
+            if token is not None and not isinstance(token, str):
+                raise UsageError(f"token gives {type(token).__name__}, not a string")
+            return _checked(token)
+        if config.token_command is not None:
+            return _required(_checked(self._run(config.token_command)), "--token-command")
+        if config.token_file is not None:
+            return _required(_read_file(config.token_file), "--token-file")
+        return _checked(os.environ.get(TOKEN_VARIABLE))
+
+    def close(self) -> None:
+        """End a command that is still running, with all that it started."""
+        command = self._command
+        if command is None or command.poll() is not None:
+            return
+        with suppress(OSError):
+            if sys.platform == "win32":
+                command.kill()
+            else:
+                os.killpg(command.pid, signal.SIGKILL)
+
+    def _run(self, command: str) -> str:
+        # A shell, as users write pipes here; the command is theirs, and so is its standard error,
+        # where a secrets tool says what it needs. A session of its own, so that it can be ended.
+        with subprocess.Popen(  # noqa: S602
             command,
             shell=True,
             stdout=subprocess.PIPE,
             stdin=subprocess.DEVNULL,
-            timeout=_COMMAND_TIMEOUT_S,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        raise UsageError(
-            f"--token-command printed no token within {_COMMAND_TIMEOUT_S:g} s"
-        ) from None
-    if done.returncode != 0:
-        raise UsageError(f"--token-command failed with exit code {done.returncode}")
-    return done.stdout.decode("utf-8", "replace")
+            start_new_session=True,
+        ) as self._command:
+            try:
+                output, _ = self._command.communicate(timeout=_COMMAND_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                self.close()
+                raise UsageError(
+                    f"--token-command printed no token within {_COMMAND_TIMEOUT_S:g} s"
+                ) from None
+            if self._command.returncode != 0:
+                code = self._command.returncode
+                raise UsageError(f"--token-command failed with exit code {code}")
+        return output.decode("utf-8", "replace")
+
+
+def _read_file(path: Path) -> str | None:
+    for _ in range(_EMPTY_FILE_TRIES):
+        try:
+            token = _checked(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "it is no text"
+            raise UsageError(f"--token-file: cannot read {str(path)!r}: {reason}") from None
+        if token is not None:
+            return token
+        time.sleep(_EMPTY_FILE_WAIT_S)
+    return None
+
+
+def _required(token: str | None, option: str) -> str:
+    if token is None:
+        raise UsageError(f"{option} gives no token, only nothing")
+    return token
 
 
 def _checked(token: str | None) -> str | None:

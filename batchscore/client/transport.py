@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 _CONNECT_TIMEOUT_S = 5.0
 _MAX_REDIRECTS = 5
+_OUR_HEADERS = {"content-length", "transfer-encoding", "content-encoding", "connection"}
 # A bytes body over this size makes aiohttp warn; a file-like one is written in pieces.
 _LARGE_BODY_BYTES = 2**20
 
@@ -199,6 +200,8 @@ def parse_headers(config_lines: tuple[str, ...], header_file: Path | None) -> di
         if not colon or not name.strip() or any(c in line for c in "\r\n\0"):
             # The value may be a secret, so only its place is told.
             raise UsageError(f"header number {number} is not of the form 'Name: value'")
+        if name.strip().lower() in _OUR_HEADERS:
+            raise UsageError(f"the header {name.strip()} is set by batchscore itself")
         headers[name.strip()] = value.strip()
     return headers
 
@@ -226,6 +229,8 @@ def _ssl_context(ca_bundle: Path | None) -> ssl.SSLContext | bool:
 def _reason(error: BaseException) -> str:
     """The shortest text that says what went wrong, without addresses."""
     cause = getattr(error, "os_error", None) or error
+    if isinstance(cause, ssl.SSLError):
+        return cause.reason or "TLS failed"
     number = getattr(cause, "errno", None)
     if isinstance(cause, OSError) and number is not None and number > 0:
         return os.strerror(number)

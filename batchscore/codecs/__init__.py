@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from batchscore.codecs.base import EncodedColumn, InputCodec, OutputCodec
 from batchscore.codecs.category import category_output, learn_classes
+from batchscore.codecs.columns import shown
 from batchscore.codecs.datauri import media_type_of
 from batchscore.codecs.folder import ImageFolder
 from batchscore.codecs.image import ImageOutput, image_input
@@ -18,6 +19,7 @@ from batchscore.codecs.number import NumberOutput, number_input
 from batchscore.codecs.tensor import tensor_input
 from batchscore.codecs.tensor_output import TensorOutput
 from batchscore.codecs.text import TextOutput, text_input
+from batchscore.errors import DecodeError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -101,5 +103,8 @@ def learn(spec: FeatureSpec, values: Sequence[object]) -> FeatureSpec:
     if spec.kind == "category" and spec.classes is None:
         return replace(spec, classes=learn_classes(spec, value))
     if spec.kind == "image" and spec.media_type is None:
-        return replace(spec, media_type=media_type_of(value))
+        media_type = media_type_of(value)
+        if media_type is None:
+            raise DecodeError(f"output {spec.name!r} holds no picture but {shown(value)}")
+        return replace(spec, media_type=media_type)
     return spec

@@ -94,7 +94,11 @@ def check_names(names: list[str], file: str) -> None:
 
 def _plain_array(array: pa.Array) -> pa.Array:
     if pa.types.is_dictionary(array.type):
-        return _plain_array(array.dictionary_decode())
+        # Words first: PyArrow cannot take from a dictionary of views, as Polars makes them.
+        words = _plain_array(array.dictionary)
+        if words.type != plain_type(words.type):
+            words = words.cast(plain_type(words.type))
+        return pa.DictionaryArray.from_arrays(array.indices, words).dictionary_decode()
     if pa.types.is_run_end_encoded(array.type):
         return _plain_array(pc.run_end_decode(array))
     if _is_list_view(array.type):

@@ -46,7 +46,7 @@ class ParquetExporter:
             try:
                 with _writer(pa.BufferOutputStream(), null.schema) as writer:
                     writer.write_table(null)
-            except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
+            except (pa.ArrowException, OSError) as error:
                 raise UsageError(
                     f"Parquet cannot hold column {field.name!r} ({field.type}): "
                     f"{str(error).splitlines()[0]}; write .arrow, or --drop the column"

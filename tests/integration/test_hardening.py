@@ -114,7 +114,22 @@ def test_a_server_that_echoes_the_token_does_not_get_it_into_the_file(tmp_path):
             write_rows(tmp_path, 3), tmp_path / "out.arrow", url=server.url, token="TOKENSECRET"
         )
     errors = read_arrow(tmp_path / "out.arrow")["prediction_error"].to_pylist()
-    assert all("denied for Bearer [token]" in error for error in errors)
+    assert all("denied for Bearer [secret]" in error for error in errors)
+
+
+def test_whatever_a_server_echoes_no_secret_of_the_request_is_kept(tmp_path):
+    """Header values and the query of the address are taken out of a server's words."""
+
+    def script(request):
+        return faults.status(403, f"{request.headers['x-k']} called with QUERYSECRET")
+
+    with FaultServer(*LINEAR, script=script) as server, pytest.raises(RefusedError) as caught:
+        batchscore.score(
+            write_rows(tmp_path, 3), tmp_path / "out.arrow", url=f"{server.url}?k=QUERYSECRET",
+            header=["X-K: HEADSECRET"], report=tmp_path / "r.json",
+        )  # fmt: skip
+    assert "[secret] called with [secret]" in str(caught.value)
+    assert "SECRET" not in (tmp_path / "r.json").read_text()
 
 
 def test_rows_of_very_different_size_stay_below_the_byte_bound_too(tmp_path):
@@ -181,6 +196,12 @@ def test_bystanders_of_a_row_that_takes_the_server_down_are_scored(tmp_path):
         ({"output": "-", "output_format": "csv", "work_dir": "/no/such/folder"}, "/no/such/folder"),
         ({"output": "s3://me:SECRET@bucket/out.arrow"}, "s3://bucket/out.arrow"),
         ({"rate_limit": "0req/s"}, "above 0"),
+        ({"max_failed_rows": "101%"}, "more than all"),
+        ({"classes": "b,b"}, "twice"),
+        ({"header": ["Content-Length: 3"]}, "Content-Length"),
+        ({"bath_size": 3}, "did you mean batch_size"),
+        ({"token": lambda: 7}, "not a string"),
+        ({"token_command": "true"}, "gives no token"),
         ({"url": "http://user:SECRET#x@host/y"}, "no address"),
         ({"url": "http://a..b/deployment/1/forward"}, "a..b"),
         ({"url": "http://host:70000/x"}, "65535"),
@@ -291,3 +312,101 @@ def test_own_headers_replace_ours_whatever_their_case(tmp_path):
             header=["authorization: Basic abc"],
         )  # fmt: skip
         assert server.requests[0].headers["authorization"] == "Basic abc"
+
+
+@pytest.mark.parametrize("place", ["a dangling link", "the input itself", "a file in the way"])
+def test_an_output_place_that_cannot_be_right_is_told_before_a_row_is_sent(tmp_path, place):
+    """What would fail or destroy at the end is refused at the beginning."""
+    source = write_rows(tmp_path, 3)
+    out = tmp_path / "out.parquet"
+    if place == "a dangling link":
+        out.symlink_to(tmp_path / "nowhere" / "x")
+    elif place == "the input itself":
+        out = source
+    else:
+        (tmp_path / "out.parquet.partial").write_text("mine")
+    before = source.read_bytes()
+    with (
+        FaultServer(*LINEAR) as server,
+        pytest.raises(UsageError, match=r"out\.parquet|in\.parquet"),
+    ):
+        batchscore.score(source, out, url=server.url, overwrite=True)
+    assert server.request_count == 0
+    assert source.read_bytes() == before
+
+
+def test_categories_of_polars_are_read(tmp_path):
+    """Dictionaries of string views become strings, from memory and from a file."""
+    import polars as pl
+
+    frame = pl.DataFrame({"x": [1, 2], "c": pl.Series(["u", None], dtype=pl.Categorical)})
+    frame.write_ipc(tmp_path / "in.arrow")
+    with FaultServer(*LINEAR) as server:
+        table = batchscore.score_table(frame, url=server.url)
+        batchscore.score(tmp_path / "in.arrow", tmp_path / "out.arrow", url=server.url)
+        with pytest.raises(UsageError, match="output"):
+            batchscore.score_table(frame, url=server.url, output="x.arrow")
+    for out in (table, read_arrow(tmp_path / "out.arrow")):
+        assert out["c"].to_pylist() == ["u", None]
+        assert out.schema.field("c").type == pa.string()
+
+
+def test_a_token_command_does_not_outlive_the_run(tmp_path):
+    """A command that hangs is ended with all that it started."""
+    with FaultServer(*LINEAR) as server:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "batchscore", "score", str(write_rows(tmp_path, 3)), "--url",
+             server.url, "-o", str(tmp_path / "o.arrow"), "--token-command",
+             f"echo $$ > {tmp_path}/pid; sleep 777; true"],
+            stderr=subprocess.PIPE,
+        )  # fmt: skip
+        while not ((tmp_path / "pid").exists() and (tmp_path / "pid").read_text().strip()):
+            time.sleep(0.02)
+        pid = int((tmp_path / "pid").read_text())
+        process.terminate()
+        # Standard error ends only when nobody holds it any more.
+        process.communicate(timeout=20)
+    assert process.returncode == 143
+    assert not Path(f"/proc/{pid}").exists()
+
+
+def test_a_report_is_written_even_when_the_options_are_wrong(tmp_path):
+    """A scheduler finds a report at every end."""
+    report = tmp_path / "r.json"
+    done = subprocess.run(
+        [sys.executable, "-m", "batchscore", "score", "x.csv", "--url", "http://127.0.0.1:1/x",
+         "-o", "o.arrow", "--report", str(report), "--batch-size", "0"],
+        capture_output=True, text=True, cwd=tmp_path, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    written = json.loads(report.read_text())
+    assert (written["status"], written["exit_code"]) == ("usage", 2)
+    assert "--batch-size" in written["message"]
+
+
+def test_the_demo_does_not_touch_a_folder_of_the_users(tmp_path):
+    """A folder with other files in it is refused."""
+    (tmp_path / "penguins.csv").write_text("mine")
+    done = subprocess.run(
+        [sys.executable, "-m", "batchscore", "demo", str(tmp_path)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "another folder" in done.stderr
+    assert (tmp_path / "penguins.csv").read_text() == "mine"
+
+
+def test_a_reader_that_leaves_early_is_told_apart_from_a_whole_output(tmp_path):
+    """Standard output that was closed is no good end: code 75, in the report too."""
+    with FaultServer(*LINEAR) as server:
+        source = write_rows(tmp_path, 200_000)
+        read, write = os.pipe()
+        os.close(read)
+        done = subprocess.run(
+            [sys.executable, "-m", "batchscore", "score", str(source), "--url", server.url,
+             "-o", "-", "--output-format", "csv", "--report", str(tmp_path / "r.json")],
+            stdout=write, stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+        os.close(write)
+    assert done.returncode == 75
+    assert json.loads((tmp_path / "r.json").read_text())["exit_code"] == 75
