@@ -103,7 +103,6 @@ class AsyncDeployment:
                 metrics=metrics,
                 probs="struct",
                 max_batch_bytes=_MAX_BATCH_BYTES,
-                max_encoded=2 * self._concurrency,
             )
             self._stack = stack.pop_all()
         return self

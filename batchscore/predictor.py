@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 from dataclasses import dataclass
 from itertools import pairwise
@@ -13,6 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from batchscore.batches import Chunk, RowBatch, RowFailure, ScoredBatch
+from batchscore.client.gate import Gate
 from batchscore.errors import AttemptError, DecodeError
 from batchscore.layout import scatter
 from batchscore.pipeline import gather
@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 Predictions = tuple[pa.Array, ...]
 A = TypeVar("A")
 R = TypeVar("R")
+
+_MIN_ENCODED = 16
+_ENCODED_BYTES = 256 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +68,6 @@ class Predictor:
         metrics: RunMetrics,
         probs: Probs,
         max_batch_bytes: int,
-        max_encoded: int,
     ) -> None:
         self._protocol = protocol
         self.signature = signature
@@ -75,8 +77,9 @@ class Predictor:
         self._metrics = metrics
         self._probs = probs
         self._max_batch_bytes = max_batch_bytes
-        # Encoded bodies are the largest things in memory: no more of them than can soon be sent.
-        self._encoded = asyncio.Semaphore(max_encoded)
+        # Encoded bodies are the largest things in memory: no more of them than can soon be sent,
+        # and a few for the requests that wait to be tried again.
+        self._encoded = Gate(lambda: max(_MIN_ENCODED, 2 * client.limit), _ENCODED_BYTES)
         self.decoder: AnswerDecoder | None = None
         if protocol.is_complete(signature):
             self.decoder = protocol.decoder(signature, probs=probs)
@@ -85,25 +88,36 @@ class Predictor:
         """Decide every row of a chunk. Only what stops the whole job is raised."""
         rows = chunk.rows
         size = await self._offload(self._encoder.wire_bytes, rows)
-        bounds = slices(rows.num_rows, math.ceil(size / self._max_batch_bytes))
+        requests = math.ceil(size / self._max_batch_bytes)
+        if (max_rows := self._client.max_rows) is not None:
+            requests = max(requests, math.ceil(rows.num_rows / max_rows))
+        bounds = slices(rows.num_rows, requests)
         runs = [rows.slice(start, stop) for start, stop in bounds]
-        scored = await self._all(self._score_run, runs)
+        run_bytes = size / max(len(runs), 1)
+
+        async def score_run(run: RowBatch) -> _Scored:
+            await self._encoded.enter(run_bytes)
+            try:
+                return await self._score_run(run)
+            finally:
+                self._encoded.leave(run_bytes)
+
+        scored = await self._all(score_run, runs)
         return _join(chunk, [start for start, _ in bounds], scored)
 
     async def _score_run(self, rows: RowBatch) -> _Scored:
         """Score rows that are about one request: encoded, they may turn out to be several."""
-        async with self._encoded:
-            encoded = await self._offload(self._encoder.encode, rows)
-            self._metrics.nonfinite_as_null += encoded.nonfinite
-            total = len(encoded.positions)
-            if total == 0:
-                return _Scored(encoded.positions, None, encoded.failures)
-            bounds = slices(total, math.ceil(encoded.size(0, total) / self._max_batch_bytes))
+        encoded = await self._offload(self._encoder.encode, rows)
+        self._metrics.nonfinite_as_null += encoded.nonfinite
+        total = len(encoded.positions)
+        if total == 0:
+            return _Scored(encoded.positions, None, encoded.failures)
+        bounds = slices(total, math.ceil(encoded.size(0, total) / self._max_batch_bytes))
 
-            async def send(bound: tuple[int, int]) -> Predictions | RowFailure:
-                return await self._request(encoded, *bound)
+        async def send(bound: tuple[int, int]) -> Predictions | RowFailure:
+            return await self._request(encoded, *bound)
 
-            answers = await self._all(send, bounds)
+        answers = await self._all(send, bounds)
         return _merge(encoded, bounds, answers)
 
     async def _request(
