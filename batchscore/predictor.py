@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from dataclasses import dataclass
 from itertools import pairwise
@@ -15,7 +16,7 @@ from batchscore.batches import Chunk, RowBatch, RowFailure, ScoredBatch
 from batchscore.client.gate import Gate
 from batchscore.errors import AttemptError, DecodeError
 from batchscore.layout import scatter
-from batchscore.pipeline import gather
+from batchscore.pipeline import first_error, gather
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -37,7 +38,7 @@ Predictions = tuple[pa.Array, ...]
 A = TypeVar("A")
 R = TypeVar("R")
 
-_MIN_ENCODED = 16
+_MIN_ENCODED = 4
 _ENCODED_BYTES = 256 * 2**20
 
 
@@ -88,22 +89,33 @@ class Predictor:
         """Decide every row of a chunk. Only what stops the whole job is raised."""
         rows = chunk.rows
         size = await self._offload(self._encoder.wire_bytes, rows)
-        requests = math.ceil(size / self._max_batch_bytes)
-        if (max_rows := self._client.max_rows) is not None:
-            requests = max(requests, math.ceil(rows.num_rows / max_rows))
-        bounds = slices(rows.num_rows, requests)
-        runs = [rows.slice(start, stop) for start, stop in bounds]
-        run_bytes = size / max(len(runs), 1)
+        by_bytes = math.ceil(rows.num_rows / max(1, math.ceil(size / self._max_batch_bytes)))
+        run_bytes = min(size, self._max_batch_bytes)
+        starts: list[int] = []
+        tasks: list[asyncio.Task[_Scored]] = []
+        try:
+            async with asyncio.TaskGroup() as group:
+                start = 0
+                while start < rows.num_rows or not tasks:
+                    # Cut when its turn comes, to the size that has proved good by then.
+                    await self._encoded.enter(run_bytes)
+                    stop = start + self._next_rows(rows.num_rows - start, by_bytes)
+                    task = group.create_task(self._score_run(rows.slice(start, stop)))
+                    task.add_done_callback(lambda _: self._encoded.leave(run_bytes))
+                    starts.append(start)
+                    tasks.append(task)
+                    start = stop
+                    if self.decoder is None:
+                        await asyncio.wait([task])
+        except BaseExceptionGroup as errors:
+            raise first_error(errors) from None
+        scored = [task.result() for task in tasks]
+        return _join(chunk, starts, scored)
 
-        async def score_run(run: RowBatch) -> _Scored:
-            await self._encoded.enter(run_bytes)
-            try:
-                return await self._score_run(run)
-            finally:
-                self._encoded.leave(run_bytes)
-
-        scored = await self._all(score_run, runs)
-        return _join(chunk, [start for start, _ in bounds], scored)
+    def _next_rows(self, rows: int, by_bytes: int) -> int:
+        """Rows of the next request, when so many are left: an equal share of them."""
+        most = min(by_bytes, self._client.max_rows or by_bytes)
+        return math.ceil(rows / math.ceil(rows / most)) if rows else 0
 
     async def _score_run(self, rows: RowBatch) -> _Scored:
         """Score rows that are about one request: encoded, they may turn out to be several."""

@@ -52,6 +52,7 @@ class Run:
     Attributes:
         limits: the limit at the end of each hundredth of the run.
         answered, sent, refused: requests, after the warm-up.
+        retries, resent: refused requests that wait for another try, and tries after the first.
         possible: answers that a client would get which keeps the server just busy.
         latency_s: the mean latency of the answers after the warm-up, waiting included.
     """
@@ -61,6 +62,7 @@ class Run:
     sent: int = 0
     refused: int = 0
     retries: int = 0
+    resent: int = 0
     possible: float = 0.0
     total_s: float = 0.0
 
@@ -135,6 +137,7 @@ class Simulation:
     def _send_all(self) -> None:
         while self._in_flight < self._limit.limit:
             if self._to_retry:
+                self.result.resent += 1
                 self._send(self._to_retry.popleft())
             else:
                 self._budget.on_request()
