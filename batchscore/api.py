@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from batchscore.config import ScoreConfig, Token, configured
@@ -99,11 +100,25 @@ def score_table(
 
 def _run(work: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine to its end, in another thread where this one has a running loop."""
-    runner: Callable[[Coroutine[Any, Any, T]], T] = asyncio.run
     if not _in_running_loop():
-        return runner(work)
+        return asyncio.run(work)
+    cancel: list[Callable[[], object]] = []
+
+    async def cancellable() -> T:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - a coroutine that runs is run by a task
+        cancel.append(partial(asyncio.get_running_loop().call_soon_threadsafe, task.cancel))
+        return await work
+
     with ThreadPoolExecutor(1) as thread:
-        return thread.submit(runner, work).result()
+        future = thread.submit(asyncio.run, cancellable())
+        try:
+            return future.result()
+        except BaseException:
+            # Ctrl-C in a notebook comes here, while the work goes on in its thread.
+            if cancel and not future.done():
+                cancel[0]()
+            raise
 
 
 def _in_running_loop() -> bool:

@@ -156,6 +156,9 @@ class ScoreConfig(EndpointConfig):
         None, description="send no more than 50req/s or 5000rows/s"
     )
     max_attempts: int = Field(5, ge=1, description="tries of one request")
+    max_outage: Duration = Field(
+        300.0, ge=0, description="how long the deployment may be away, restarting for instance"
+    )
     max_failed_rows: MaxFailedRows | None = Field(
         None,
         description="rows that may fail, a count or N%; more stop the job [default: unlimited]",

@@ -38,6 +38,7 @@ async def connect(
     offload: Offload,
     rate: Rate | None = None,
     slice_size: SliceSize | None = None,
+    max_outage_s: float = 0.0,
     on_retry: Callable[[str, int, float], None] = lambda _code, _attempt, _wait: None,
 ) -> AsyncIterator[tuple[Client, WireProtocol]]:
     """A client for a deployment, and the protocol it speaks; closed at the end.
@@ -75,6 +76,7 @@ async def connect(
             metrics=metrics,
             offload=offload,
             slice_size=slice_size,
+            max_outage_s=max_outage_s,
             on_retry=on_retry,
         )
         yield client, protocol

@@ -18,7 +18,7 @@ from batchscore.connection import connect
 from batchscore.errors import InputError, PredictionError
 from batchscore.metrics import RunMetrics
 from batchscore.offload import Threads
-from batchscore.predictor import Predictor
+from batchscore.predictor import Predictions, Predictor
 
 if TYPE_CHECKING:
     from collections.abc import (
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     )
     from typing import Self
 
-    from batchscore.codecs import ImageFolder
     from batchscore.protocols.base import EncodedRows, RowEncoder, WireProtocol
     from batchscore.schema import FeatureSpec, ModelSignature
 
@@ -104,6 +103,7 @@ class AsyncDeployment:
                 probs="struct",
                 max_batch_bytes=_MAX_BATCH_BYTES,
             )
+            self._offload = offload
             self._stack = stack.pop_all()
         return self
 
@@ -162,15 +162,17 @@ class AsyncDeployment:
         return await self._score(rows)
 
     async def _score(self, rows: Sequence[Mapping[str, Any]]) -> list[Row]:
-        columns = _columns(rows, self._signature.inputs)
+        columns = await self._offload(_columns, rows, self._signature.inputs)
         scored = await self._predictor.score(Chunk(0, RowBatch(columns)))
         if scored.failures or scored.predictions is None:
             raise PredictionError(scored.failures)
+        return await self._offload(self._rows, scored.predictions)
+
+    def _rows(self, predictions: Predictions) -> list[Row]:
+        """The prediction columns as a dict a row."""
         decoder = self._predictor.decoder
         assert decoder is not None  # noqa: S101 - a scored row has made it
-        arrays = dict(
-            zip([field.name for field in decoder.fields], scored.predictions, strict=True)
-        )
+        arrays = dict(zip([field.name for field in decoder.fields], predictions, strict=True))
         outputs = {
             spec.name: objects_from_columns(
                 spec, [arrays[name] for name in (spec.name, f"{spec.name}_probs") if name in arrays]
@@ -283,7 +285,6 @@ class _EncoderBySchema:
     def __init__(self, protocol: WireProtocol, signature: ModelSignature) -> None:
         self._protocol = protocol
         self._signature = signature
-        self._folder: ImageFolder | None = None
         self._encoders: dict[pa.Schema, RowEncoder] = {}
 
     def encode(self, rows: RowBatch) -> EncodedRows:
@@ -297,9 +298,7 @@ class _EncoderBySchema:
     def _encoder(self, rows: RowBatch) -> RowEncoder:
         schema = rows.columns.schema
         if schema not in self._encoders:
-            self._encoders[schema] = self._protocol.encoder(
-                self._signature, list(schema), self._folder
-            )
+            self._encoders[schema] = self._protocol.encoder(self._signature, list(schema), None)
         return self._encoders[schema]
 
 

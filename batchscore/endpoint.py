@@ -36,9 +36,11 @@ class Endpoint:
         """
         parts, port = _split(url)
         host = (parts.hostname or "").lower()
+        if ".." in host or any(len(label) > 63 for label in host.split(".")):
+            raise UsageError(f"{redacted(url)!r} is no address: no host can have that name")
         if parts.scheme not in _DEFAULT_PORTS or not host:
             raise UsageError(
-                f"{_redacted(url)!r} is no address of a deployment; "
+                f"{redacted(url)!r} is no address of a deployment; "
                 "--url takes http(s)://HOST/deployment/ID/forward"
             )
         netloc = parts.netloc.rpartition("@")[2]
@@ -78,11 +80,15 @@ def _split(url: str) -> tuple[SplitResult, int | None]:
         parts = urlsplit(url.strip())
         return parts, parts.port
     except ValueError as error:
-        raise UsageError(f"{_redacted(url)!r} is no address: {error}") from None
+        # Its own text may quote a part of the address that is a secret.
+        reason = "its port is no number up to 65535" if "ort" in str(error) else "it is malformed"
+        raise UsageError(f"{redacted(url)!r} is no address: {reason}") from None
 
 
-def _redacted(url: str) -> str:
-    """An unreadable address without what may be a secret in it."""
-    head, at, tail = url.partition("?")[0].rpartition("@")
-    scheme, slashes, _ = head.partition("://")
-    return tail if not at else f"{scheme}{slashes}{tail}" if slashes else tail
+def redacted(text: str) -> str:
+    """An address, however broken, without what may be a secret in it; a path stays itself."""
+    scheme, slashes, rest = text.partition("://")
+    if not slashes:
+        return text
+    rest = rest.rpartition("@")[2]
+    return scheme + slashes + rest.partition("?")[0].partition("#")[0]

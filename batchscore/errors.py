@@ -12,7 +12,10 @@
     │   └── TooManyFailuresError 1  more rows failed than --max-failed-rows allows
     ├── TemporaryError       75     the same command may work later
     │   ├── UnreachableError 75     the host does not answer
+    │   ├── OutageError      75     the deployment was away for longer than --max-outage
     │   └── OutputError      75     writing failed: disk full, folder gone
+    ├── RowsRefusedError            these rows cannot be scored together; halved, then failed
+    ├── DeploymentAwayError         nobody gets through; waited for
     └── AttemptError                one request failed; becomes a retry or a row's failure
         ├── HTTPStatusError         the server answered with a status other than 2xx
         ├── ConnectionFailedError   no connection, or it broke before the answer was whole
@@ -85,6 +88,10 @@ class UnreachableError(TemporaryError):
     """Raised when the deployment's host does not answer."""
 
 
+class OutageError(TemporaryError):
+    """Raised when the deployment was away for longer than ``--max-outage``."""
+
+
 class OutputError(TemporaryError):
     """Raised when the output cannot be written: disk full, folder gone."""
 
@@ -105,6 +112,30 @@ class PredictionError(BatchscoreError):
         others = f" (and {len(failures) - 1} rows more)" if len(failures) > 1 else ""
         super().__init__(f"row {row} was not scored: {failure}{others}")
         self.failures = dict(failures)
+
+
+class RowsRefusedError(BatchscoreError):
+    """Raised when the rows of a request cannot be scored as they stand together.
+
+    Attributes:
+        last: the error of the last try.
+    """
+
+    def __init__(self, last: AttemptError) -> None:
+        super().__init__(str(last))
+        self.last = last
+
+
+class DeploymentAwayError(BatchscoreError):
+    """Raised when attempts are used up, and nobody else got through meanwhile either.
+
+    Attributes:
+        last: the error of the last try.
+    """
+
+    def __init__(self, last: AttemptError) -> None:
+        super().__init__(str(last))
+        self.last = last
 
 
 class AttemptError(BatchscoreError):

@@ -4,14 +4,30 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
     from typing import Self
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+_GRACE_S = 0.5
+
+
+async def uninterrupted(work: Coroutine[Any, Any, T]) -> T:
+    """Await work in a thread that must not go on behind our back.
+
+    A cancellation waits for it, but not for long: a thread cannot be stopped, and a job must end.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task}, timeout=_GRACE_S)
+        raise
 
 
 class Offload(Protocol):

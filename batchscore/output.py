@@ -8,7 +8,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from batchscore.errors import UsageError
+from batchscore.endpoint import redacted
+from batchscore.errors import OutputError, UsageError
 from batchscore.partial import PartialFile, commit, partial_folder
 from batchscore.partial.disk import writing
 from batchscore.sinks import check_schema, exporter, output_format_of
@@ -41,16 +42,24 @@ class FileOutput:
         self._overwrite = config.overwrite
         self._identity = identity
         self._temporary: Path | None = None
+        self._is_closed = False
         self._out: Path | None = None
         if config.output == STANDARD_OUTPUT:
             if sys.stdout.isatty() and self._format in _BINARY:
                 raise UsageError(
                     f"{self._format} is not for a terminal; redirect it, or --output-format csv"
                 )
+            if config.work_dir is not None and not config.work_dir.is_dir():
+                raise UsageError(f"--work-dir: there is no folder {str(config.work_dir)!r}")
             work_dir = None if config.work_dir is None else str(config.work_dir)
             self._temporary = Path(tempfile.mkdtemp(prefix="batchscore-", dir=work_dir))
             self._partial = PartialFile(self._temporary / "output.partial")
         else:
+            if "://" in config.output:
+                raise UsageError(
+                    f"--output: {redacted(config.output)!r} is an address, which cannot be written "
+                    "to yet; name a file"
+                )
             self._out = Path(config.output)
             self._partial = PartialFile(partial_folder(self._out, config.work_dir))
             self._check_place(self._out)
@@ -93,15 +102,23 @@ class FileOutput:
             with writing(self._partial.export_path):
                 export.export(whole, self._partial.export_path)
             whole = self._partial.export_path
+        if self._is_closed:
+            raise OutputError("the run ended while its output was being finished")
         if self._out is not None:
             commit(whole, self._out, overwrite=self._overwrite)
             return
-        with whole.open("rb") as file:
-            shutil.copyfileobj(file, sys.stdout.buffer)
-        sys.stdout.buffer.flush()
+        try:
+            with whole.open("rb") as file:
+                shutil.copyfileobj(file, sys.stdout.buffer)
+            sys.stdout.buffer.flush()
+        except BrokenPipeError:
+            raise  # the reader has seen enough, which is no error
+        except OSError as error:
+            raise OutputError(f"cannot write to standard output: {error.strerror}") from error
 
     def close(self) -> None:
         """Leave the work in progress durable; that of standard output is removed."""
+        self._is_closed = True
         self._partial.close()
         if self._temporary is not None:
             shutil.rmtree(self._temporary, ignore_errors=True)

@@ -9,11 +9,19 @@ cancels the rest and comes out as itself.
 from __future__ import annotations
 
 import asyncio
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+    from collections.abc import (
+        AsyncGenerator,
+        AsyncIterator,
+        Awaitable,
+        Callable,
+        Coroutine,
+        Iterable,
+    )
 
     from batchscore.batches import Chunk
 
@@ -74,7 +82,7 @@ class Window:
 
 
 async def ordered_map(
-    chunks: AsyncIterator[Chunk],
+    chunks: AsyncGenerator[Chunk, None],
     score: Callable[[Chunk], Coroutine[None, None, R]],
     write: Callable[[R], Awaitable[None]],
     window: Window,
@@ -87,9 +95,10 @@ async def ordered_map(
     started: asyncio.Queue[tuple[Chunk, asyncio.Task[R]] | None] = asyncio.Queue()
 
     async def feed(group: asyncio.TaskGroup) -> None:
-        async for chunk in chunks:
-            await window.enter(chunk)
-            started.put_nowait((chunk, group.create_task(score(chunk))))
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                await window.enter(chunk)
+                started.put_nowait((chunk, group.create_task(score(chunk))))
         started.put_nowait(None)
 
     async def drain() -> None:
@@ -103,7 +112,8 @@ async def ordered_map(
             group.create_task(feed(group))
             group.create_task(drain())
     except BaseExceptionGroup as errors:
-        raise first_error(errors) from None
+        error = first_error(errors)
+        raise error from error.__cause__
 
 
 async def gather(parts: Iterable[Coroutine[None, None, R]]) -> list[R]:
@@ -112,8 +122,22 @@ async def gather(parts: Iterable[Coroutine[None, None, R]]) -> list[R]:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(part) for part in parts]
     except BaseExceptionGroup as errors:
-        raise first_error(errors) from None
+        error = first_error(errors)
+        raise error from error.__cause__
     return [task.result() for task in tasks]
+
+
+@asynccontextmanager
+async def watching(watch: Coroutine[None, None, None]) -> AsyncIterator[None]:
+    """Run ``watch`` beside the body; its error ends the body, the body's end ends it."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            watcher = group.create_task(watch)
+            yield
+            watcher.cancel()
+    except BaseExceptionGroup as errors:
+        error = first_error(errors)
+        raise error from error.__cause__
 
 
 def first_error(errors: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -6,7 +6,7 @@ import asyncio
 import math
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,8 @@ import pyarrow as pa
 
 from batchscore.batches import Chunk, RowBatch, RowFailure, ScoredBatch
 from batchscore.client.gate import Gate
-from batchscore.errors import AttemptError, DecodeError
+from batchscore.errors import DecodeError, UsageError
+from batchscore.isolate import Decided, Refusals, decide
 from batchscore.layout import scatter
 from batchscore.pipeline import first_error, gather
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from batchscore.client.client import Client
     from batchscore.config import Probs
+    from batchscore.errors import DeploymentAwayError
     from batchscore.metrics import RunMetrics
     from batchscore.offload import Offload
     from batchscore.protocols.base import (
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
     from batchscore.schema import ModelSignature
 
 Predictions = tuple[pa.Array, ...]
+# What 32-bit offsets can reach in one array of pictures.
+_MAX_COLUMN_BYTES = 2**31 - 1
 A = TypeVar("A")
 R = TypeVar("R")
 
@@ -81,6 +85,7 @@ class Predictor:
         # Encoded bodies are the largest things in memory: no more of them than can soon be sent,
         # and a few for the requests that wait to be tried again.
         self._encoded = Gate(lambda: max(_MIN_ENCODED, 2 * client.limit), _ENCODED_BYTES)
+        self._refusals = Refusals()
         self.decoder: AnswerDecoder | None = None
         if protocol.is_complete(signature):
             self.decoder = protocol.decoder(signature, probs=probs)
@@ -88,34 +93,32 @@ class Predictor:
     async def score(self, chunk: Chunk) -> ScoredBatch:
         """Decide every row of a chunk. Only what stops the whole job is raised."""
         rows = chunk.rows
-        size = await self._offload(self._encoder.wire_bytes, rows)
-        by_bytes = math.ceil(rows.num_rows / max(1, math.ceil(size / self._max_batch_bytes)))
-        run_bytes = min(size, self._max_batch_bytes)
+        bounds, size = await self._offload(self._runs, rows)
         starts: list[int] = []
         tasks: list[asyncio.Task[_Scored]] = []
         try:
             async with asyncio.TaskGroup() as group:
-                start = 0
-                while start < rows.num_rows or not tasks:
-                    # Cut when its turn comes, to the size that has proved good by then.
-                    await self._encoded.enter(run_bytes)
-                    stop = start + self._next_rows(rows.num_rows - start, by_bytes)
-                    task = group.create_task(self._score_run(rows.slice(start, stop)))
-                    task.add_done_callback(lambda _: self._encoded.leave(run_bytes))
-                    starts.append(start)
-                    tasks.append(task)
-                    start = stop
-                    if self.decoder is None:
-                        await asyncio.wait([task])
+                for start, stop in bounds:
+                    at = start
+                    while at < stop or not tasks:
+                        # Cut when its turn comes, to the size that has proved good by then.
+                        await self._encoded.enter(size)
+                        end = at + self._next_rows(stop - at)
+                        task = group.create_task(self._score_run(rows.slice(at, end)))
+                        task.add_done_callback(lambda _: self._encoded.leave(size))
+                        starts.append(at)
+                        tasks.append(task)
+                        at = end
+                        if self.decoder is None:
+                            await asyncio.wait([task])
         except BaseExceptionGroup as errors:
             raise first_error(errors) from None
-        scored = [task.result() for task in tasks]
-        return _join(chunk, starts, scored)
+        return _join(chunk, starts, [task.result() for task in tasks])
 
-    def _next_rows(self, rows: int, by_bytes: int) -> int:
+    def _next_rows(self, left: int) -> int:
         """Rows of the next request, when so many are left: an equal share of them."""
-        most = min(by_bytes, self._client.max_rows or by_bytes)
-        return math.ceil(rows / math.ceil(rows / most)) if rows else 0
+        most = self._client.max_rows or left
+        return math.ceil(left / math.ceil(left / most)) if left else 0
 
     async def _score_run(self, rows: RowBatch) -> _Scored:
         """Score rows that are about one request: encoded, they may turn out to be several."""
@@ -124,27 +127,23 @@ class Predictor:
         total = len(encoded.positions)
         if total == 0:
             return _Scored(encoded.positions, None, encoded.failures)
-        bounds = slices(total, math.ceil(encoded.size(0, total) / self._max_batch_bytes))
+        bounds = slices(total, encoded.size, self._max_batch_bytes)
+        sender = _Slices(encoded, self._client, self._offload, self._read, self._run_all)
 
-        async def send(bound: tuple[int, int]) -> Predictions | RowFailure:
-            return await self._request(encoded, *bound)
+        async def decide_run(run: tuple[int, int]) -> list[Decided[Predictions]]:
+            return await decide(sender, *run, self._refusals)
 
-        answers = await self._all(send, bounds)
-        return _merge(encoded, bounds, answers)
+        decided = await self._run_all(decide_run, bounds)
+        return _merge(encoded, [part for run in decided for part in run])
 
-    async def _request(
-        self, encoded: EncodedRows, start: int, stop: int
-    ) -> Predictions | RowFailure:
-        """Send a slice of encoded rows; a batch that fails in the end fails as a whole."""
-        body = await self._offload(encoded.body, start, stop)
+    def _runs(self, rows: RowBatch) -> tuple[list[tuple[int, int]], int]:
+        """Where rows are cut because of their bytes, and how many bytes a run has at most."""
 
-        async def read(response: Response) -> Predictions:
-            return await self._offload(self._read, response, stop - start)
+        def wire_bytes(start: int, stop: int) -> int:
+            return self._encoder.wire_bytes(rows.slice(start, stop))
 
-        try:
-            return await self._client.score(body, stop - start, read)
-        except AttemptError as error:
-            return RowFailure(error.code, str(error))
+        size = min(wire_bytes(0, rows.num_rows), self._max_batch_bytes)
+        return slices(rows.num_rows, wire_bytes, self._max_batch_bytes), size
 
     def _read(self, response: Response, num_rows: int) -> Predictions:
         if self.decoder is not None:
@@ -158,7 +157,7 @@ class Predictor:
         self.signature, self.decoder = learned, decoder
         return predictions
 
-    async def _all(
+    async def _run_all(
         self, score: Callable[[A], Coroutine[None, None, R]], parts: Sequence[A]
     ) -> list[R]:
         """The results of all parts: one after another while learning, else side by side."""
@@ -170,29 +169,79 @@ class Predictor:
         return results
 
 
-def slices(length: int, count: int) -> list[tuple[int, int]]:
-    """Cut ``length`` rows into about ``count`` equal runs, none of them empty."""
-    count = max(1, min(count, length))
+class _Slices:
+    """Runs of one encoded batch, for isolation to send."""
+
+    def __init__(
+        self,
+        encoded: EncodedRows,
+        client: Client,
+        offload: Offload,
+        read: Callable[[Response, int], Predictions],
+        run_all: Callable[..., Any],
+    ) -> None:
+        self._encoded = encoded
+        self._client = client
+        self._offload = offload
+        self._read = read
+        self.run_all = run_all
+        self.alone = client.alone
+
+    async def send(self, start: int, stop: int, *, alone: bool) -> Predictions:
+        """See ``Sender``."""
+        body = await self._offload(self._encoded.body, start, stop)
+
+        async def read(response: Response) -> Predictions:
+            return await self._offload(self._read, response, stop - start)
+
+        return await self._client.score(body, stop - start, read, alone=alone)
+
+    async def ride_out(self, away: DeploymentAwayError, row: int | None) -> None:
+        """See ``Sender``."""
+        body = None
+        if row is not None:
+            body = await self._offload(self._encoded.body, row, row + 1)
+        await self._client.ride_out(away, body)
+
+
+def slices(length: int, size: Callable[[int, int], int], max_bytes: int) -> list[tuple[int, int]]:
+    """Cut rows into equal runs of at most ``max_bytes``; where rows differ much, unequal ones.
+
+    One row is never cut, however large it is.
+    """
+    if length == 0:
+        return [(0, 0)]
+    count = min(length, math.ceil(size(0, length) / max_bytes))
     bounds = [length * index // count for index in range(count + 1)]
-    return list(pairwise(bounds))
+    runs = list(pairwise(bounds))
+    if count == 1:
+        return runs
+    return [part for run in runs for part in _halved(run, size, max_bytes)]
 
 
-def _merge(
-    encoded: EncodedRows,
-    bounds: Sequence[tuple[int, int]],
-    answers: Sequence[Predictions | RowFailure],
-) -> _Scored:
-    """Put the answers to the slices of a run together."""
+def _halved(
+    run: tuple[int, int], size: Callable[[int, int], int], max_bytes: int
+) -> list[tuple[int, int]]:
+    start, stop = run
+    if stop - start <= 1 or size(start, stop) <= max_bytes:
+        return [run]
+    middle = (start + stop) // 2
+    halves = [(start, middle), (middle, stop)]
+    return [part for half in halves for part in _halved(half, size, max_bytes)]
+
+
+def _merge(encoded: EncodedRows, decided: Sequence[Decided[Predictions]]) -> _Scored:
+    """Put what was decided about the slices of a run together."""
     failures = dict(encoded.failures)
     positions: list[npt.NDArray[np.int64]] = []
     predictions: list[Predictions] = []
-    for (start, stop), answer in zip(bounds, answers, strict=True):
-        run = encoded.positions[start:stop]
-        if isinstance(answer, RowFailure):
-            failures.update(dict.fromkeys(run.tolist(), answer))
+    for part in decided:
+        run = encoded.positions[part.start : part.stop]
+        if isinstance(part.result, RowFailure):
+            failures.update(dict.fromkeys(run.tolist(), part.result))
         else:
             positions.append(run)
-            predictions.append(answer)
+            predictions.append(part.result)
     return _Scored(_concatenate(positions), _concatenate_columns(predictions), failures)
 
 
@@ -220,4 +269,9 @@ def _concatenate(positions: Sequence[npt.NDArray[np.int64]]) -> npt.NDArray[np.i
 def _concatenate_columns(parts: Sequence[Predictions]) -> Predictions | None:
     if len(parts) <= 1:
         return parts[0] if parts else None
+    for arrays in zip(*parts, strict=True):
+        if sum(array.nbytes for array in arrays) >= _MAX_COLUMN_BYTES:
+            raise UsageError(
+                "the predictions of one chunk take more than 2 GiB; lower --batch-size"
+            )
     return tuple(pa.concat_arrays(arrays) for arrays in zip(*parts, strict=True))

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from batchscore import __version__
-from batchscore.endpoint import Endpoint
+from batchscore.endpoint import Endpoint, redacted
 from batchscore.errors import (
     EXIT_FAILED_ROWS,
     EXIT_INTERRUPTED,
@@ -60,8 +60,8 @@ class Run:
             status=_STATUS[exit_code],
             exit_code=exit_code,
             message=message,
-            input=self.config.inputs,
-            output=self.config.output,
+            input=tuple(map(redacted, self.config.inputs)),
+            output=redacted(self.config.output),
             endpoint=shown(self.config.url),
             fingerprint=self.fingerprint,
             version=__version__,

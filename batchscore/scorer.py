@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from dataclasses import replace
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,9 +19,9 @@ from batchscore.errors import UsageError
 from batchscore.layout import OutputLayout, check_collisions
 from batchscore.metrics import RunMetrics
 from batchscore.observers import NullObserver
-from batchscore.offload import Threads
+from batchscore.offload import Threads, uninterrupted
 from batchscore.output import FileOutput
-from batchscore.pipeline import Window, ordered_map
+from batchscore.pipeline import Window, ordered_map, watching
 from batchscore.predictor import Predictor
 from batchscore.readers import OpenedInput, ReadOptions, open_reader, table_reader
 from batchscore.readers.chunks import AUTO_ROWS, chunks
@@ -27,7 +29,7 @@ from batchscore.run import Run, check_reports, exit_code_of, shown
 from batchscore.writer import MemorySink, OrderedWriter
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine
+    from collections.abc import AsyncGenerator, Callable, Coroutine
 
     import pyarrow as pa
 
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
 
 _MIN_WINDOW_REQUESTS = 32
 _WINDOW_BYTES = 256 * 2**20
+_CHECK_MODEL_EVERY_S = 180.0
 
 
 async def score(config: ScoreConfig, *, observer: Observer | None = None) -> RunReport:
@@ -127,7 +130,7 @@ async def _score_files(run: Run, offload: Offload) -> None:
             await score_rows(run, opened, output, offload)
         finally:
             opened.close()
-        await offload(output.finish)
+        await uninterrupted(offload(output.finish))
     finally:
         output.close()
 
@@ -143,6 +146,7 @@ async def score_rows(run: Run, opened: OpenedInput, sink: BatchSink, offload: Of
         retry=config.retry,
         rate=config.rate_limit,
         slice_size=_slice_size(config),
+        max_outage_s=config.max_outage,
         metrics=run.metrics,
         offload=offload,
         on_retry=run.observer.on_retry,
@@ -185,7 +189,7 @@ class _Job:
         )
         self._run, self._opened, self._offload = run, opened, offload
         self._kept, self._columns = kept, {*kept, *sent}
-        self._client, self._protocol = client, protocol
+        self._protocol, self._client = protocol, client
         check_collisions(kept, self._output_names(), config.prefix)
 
     async def run(self, sink: BatchSink) -> None:
@@ -206,6 +210,8 @@ class _Job:
             one_at_a_time=self._predictor.decoder is None,
         )
 
+        window.expect(1, _array_bytes(self._predictor.signature))
+
         async def score(chunk: Chunk) -> ScoredBatch:
             scored = await self._predictor.score(chunk)
             window.one_at_a_time = self._predictor.decoder is None
@@ -214,12 +220,13 @@ class _Job:
             return scored
 
         async def write(scored: ScoredBatch) -> None:
-            await self._offload(writer.write, scored)
+            await uninterrupted(self._offload(writer.write, scored))
             self._run.observer.on_batch(metrics)
 
         try:
-            await ordered_map(self._chunks(batch_rows), score, write, window)
-            await self._offload(writer.finish, self._layout_without_rows())
+            async with watching(self._watch_model()):
+                await ordered_map(self._chunks(batch_rows), score, write, window)
+            await uninterrupted(self._offload(writer.finish, self._layout_without_rows()))
         finally:
             writer.close()
 
@@ -228,7 +235,7 @@ class _Job:
         requests = max(_MIN_WINDOW_REQUESTS, 4 * self._client.limit)
         return requests * _chunk_rows(self._run.config)
 
-    async def _chunks(self, batch_rows: int | None) -> AsyncIterator[Chunk]:
+    async def _chunks(self, batch_rows: int | None) -> AsyncGenerator[Chunk, None]:
         config, metrics = self._run.config, self._run.metrics
         total = self._opened.reader.num_rows
         if total is not None:
@@ -242,6 +249,11 @@ class _Job:
         while (chunk := await self._offload(next, iterator, None)) is not None:
             metrics.rows_read += chunk.rows.num_rows
             yield chunk
+
+    async def _watch_model(self) -> None:
+        while True:
+            await asyncio.sleep(_CHECK_MODEL_EVERY_S)
+            await self._client.check_model()
 
     def _layout(self) -> OutputLayout | None:
         """The output's layout, as soon as the predictions' types are known."""
@@ -318,6 +330,11 @@ def _slice_size(config: ScoreConfig) -> SliceSize:
     return SliceSize(
         _chunk_rows(config), timeout_s=config.timeout if config.batch_size == "auto" else None
     )
+
+
+def _array_bytes(signature: ModelSignature) -> int:
+    """Bytes a row of the array outputs, whose size is known before the first answer."""
+    return sum(4 * prod(spec.shape) for spec in signature.outputs if spec.kind == "array")
 
 
 def _threads() -> int:

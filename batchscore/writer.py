@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import pyarrow as pa
 
 from batchscore.batches import Chunk, RowBatch, RowFailure, ScoredBatch
 from batchscore.errors import TooManyFailuresError
+from batchscore.partial.disk import writing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from batchscore.layout import OutputLayout
     from batchscore.metrics import RunMetrics
@@ -150,6 +151,10 @@ class _Spool:
         self._stream: pa.ipc.RecordBatchStreamWriter | None = None
 
     def append(self, scored: ScoredBatch) -> None:
+        with writing(self._folder or Path(tempfile.gettempdir())):
+            self._append(scored)
+
+    def _append(self, scored: ScoredBatch) -> None:
         columns = scored.chunk.rows.columns
         reasons = pa.array([str(scored.failures[row]) for row in range(columns.num_rows)])
         columns = columns.append_column("", reasons)

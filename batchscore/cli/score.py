@@ -12,7 +12,7 @@ INPUT = (
 )  # fmt: skip
 SENDING = (
     "batch_size", "max_batch_bytes", "concurrency", "rate_limit", "timeout", "max_attempts",
-    "max_failed_rows", "max_response_bytes",
+    "max_outage", "max_failed_rows", "max_response_bytes",
 )  # fmt: skip
 DEPLOYMENT = (
     "url", "token_command", "token_file", "protocol", "classes", "ca_bundle", "header",
@@ -28,8 +28,8 @@ METAVARS = {
     "encoding": "NAME", "source_column": "NAME", "image_root": "FOLDER", "work_dir": "FOLDER",
     "keep": "COLUMN,...|all|none", "drop": "COLUMN,...", "limit": "ROWS",
     "batch_size": "ROWS|auto", "concurrency": "N|auto", "rate_limit": "RATE",
-    "max_attempts": "N", "max_failed_rows": "N|P%", "classes": "A,B,...", "report": "FILE",
-    "protocol": "NAME",
+    "max_attempts": "N", "max_outage": "TIME", "max_failed_rows": "N|P%", "classes": "A,B,...",
+    "report": "FILE", "protocol": "NAME",
 }  # fmt: skip
 
 

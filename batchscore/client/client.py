@@ -4,25 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, TypeVar
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
 
 from batchscore.client.controller import Outcome, Result, RetryBudget
+from batchscore.client.outage import Outage
 from batchscore.client.retry import RetryPolicy, parse_retry_after
 from batchscore.client.transport import monotonic_s
 from batchscore.errors import (
     AttemptError,
     AttemptTimeoutError,
     ConnectionFailedError,
+    DeploymentAwayError,
     HTTPStatusError,
+    MetadataError,
+    ModelChangedError,
     RefusedError,
+    RowsRefusedError,
     UnreachableError,
 )
 from batchscore.protocols.base import Request, Response, Treatment
 
 if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
     from batchscore.client.controller import SliceSize
     from batchscore.client.limiter import Limiter
     from batchscore.client.transport import Transport
@@ -32,11 +40,15 @@ if TYPE_CHECKING:
     from batchscore.protocols.base import WireProtocol
     from batchscore.schema import ModelSignature
 
+_log = logging.getLogger("batchscore")
+
 T = TypeVar("T")
 Send = Callable[[Request, Mapping[str, str]], Awaitable[Response]]
 
 # Before the first answer ever, an unreachable host is more likely a typing error than an outage.
-_FIRST_ANSWER_WITHIN_S = 8.0
+# One more connection may be tried at the end of this time, and takes up to 5 s.
+_FIRST_ANSWER_WITHIN_S = 4.0
+_SILENT_PROBES = 3
 
 
 class Client:
@@ -58,6 +70,7 @@ class Client:
         metrics: RunMetrics,
         offload: Offload,
         slice_size: SliceSize | None = None,
+        max_outage_s: float = 0.0,
         on_retry: Callable[[str, int, float], None] = lambda _code, _attempt, _wait: None,
     ) -> None:
         self._endpoint = endpoint
@@ -72,6 +85,9 @@ class Client:
         self._offload = offload
         self._on_retry = on_retry
         self._token = _Token(read_token, offload)
+        self._outage = Outage(max_outage_s, endpoint.host_and_port, self.check_model)
+        self._fingerprint: str | None = None
+        self._answers = 0
 
     @property
     def limit(self) -> int:
@@ -101,32 +117,139 @@ class Client:
             return self._protocol.parse_metadata(await self._try(request, self._transport.send))
 
         try:
-            return await self._retrying(may_retry, self._backoff_s)(attempt)
+            signature: ModelSignature = await self._retrying(may_retry, self._backoff_s)(attempt)
         except ConnectionFailedError as error:
             raise UnreachableError(
                 f"cannot reach {self._endpoint.host_and_port} ({error}): is the deployment "
                 "running, and is --url right?"
             ) from error
         except AttemptError as error:
-            raise UnreachableError(
-                f"{self._endpoint.shown} gives no specification: {error.code}: {error}"
-            ) from error
+            text = f"{self._endpoint.shown} gives no specification: {error.code}: {error}"
+            if self._is_retried(error):
+                raise UnreachableError(text) from error
+            raise MetadataError(text) from error
+        self._fingerprint = signature.fingerprint()
+        return signature
 
-    async def score(self, body: bytes, rows: int, read: Callable[[Response], Awaitable[T]]) -> T:
-        """Send encoded rows and read the answer; an answer that cannot be read is retried too.
+    async def check_model(self) -> None:
+        """Read the specification again; without an answer it is taken to be the same.
 
         Raises:
-            AttemptError: the last try's error, where attempts are used up or the rows refused.
+            ModelChangedError: it is not the one that the job began with.
+        """
+        try:
+            request = self._protocol.metadata_request(self._endpoint.url)
+            response = await self._try(request, self._transport.send)
+            fingerprint = self._protocol.parse_metadata(response).fingerprint()
+        except (AttemptError, MetadataError) as error:
+            # A gateway's page in between is no other model.
+            _log.info("the specification could not be read again: %s", error)
+            return
+        if fingerprint != self._fingerprint:
+            raise ModelChangedError(
+                f"{self._endpoint.shown} has another specification than when the job began: "
+                "the model was changed; its predictions must not be mixed with the first one's"
+            )
+
+    async def score(
+        self,
+        body: bytes,
+        rows: int,
+        read: Callable[[Response], Awaitable[T]],
+        *,
+        alone: bool = False,
+    ) -> T:
+        """Send encoded rows and read the answer; an answer that cannot be read is retried too.
+
+        Args:
+            body: the encoded rows.
+            rows: how many they are.
+            read: reads the answer; its ``DecodeError`` counts as a failed try.
+            alone: the caller holds everybody else back, see ``alone``.
+
+        Raises:
+            RowsRefusedError: these rows cannot be scored together.
+            DeploymentAwayError: attempts are used up, and nobody else got through meanwhile.
             RefusedError: the same would happen to every batch.
         """
         request = self._protocol.score_request(self._endpoint.url, body)
+        # Answers to others, counted at the start and after each failed try of this request.
+        answers = [self._answers]
 
         async def attempt() -> T:
-            response = await self._in_slot(request, rows)
-            return await read(response)
+            if not alone and await self._outage.passed() and len(answers) > 1:
+                raise _AfreshError
+            return await read(await self._in_slot(request, rows))
+
+        async def counted_attempt() -> T:
+            try:
+                result = await attempt()
+            except AttemptError:
+                answers.append(self._answers)
+                raise
+            self._answers += 1
+            return result
 
         self._budget.on_request()
-        return await self._retrying(self._is_retried, self._budgeted_s)(attempt)
+        try:
+            while True:
+                try:
+                    return await self._retrying(self._is_retried, self._budgeted_s)(counted_attempt)
+                except _AfreshError:
+                    answers = [self._answers]
+        except AttemptError as error:
+            others_answered = answers[-1] > answers[-2]
+            if self._policy.blames_rows(error, others_answered=others_answered):
+                raise RowsRefusedError(error) from error
+            raise DeploymentAwayError(error) from error
+
+    def alone(self) -> AbstractAsyncContextManager[None]:
+        """Hold everybody else back while the deployment is away, and while suspects are tried."""
+        return self._outage.alone()
+
+    async def ride_out(self, away: DeploymentAwayError, body: bytes | None) -> None:
+        """Wait until the deployment is back; inside ``alone``.
+
+        Args:
+            away: what showed that it is away.
+            body: one encoded row to ask with. None: these rows took it down when they were alone
+                in flight, so it is asked for its specification instead.
+
+        Raises:
+            OutageError: it was away for longer than ``--max-outage``.
+            ModelChangedError: what came back is another model.
+        """
+        if body is None:
+            self._outage.went_away_again()
+            await self._outage.ride_out(away.last, self._gives_specification)
+            return
+        request = self._protocol.score_request(self._endpoint.url, body)
+        silent = 0
+
+        async def probe() -> bool:
+            nonlocal silent
+            if silent >= _SILENT_PROBES:
+                # The row that asks may itself be what takes the server down.
+                return await self._gives_specification()
+            try:
+                await self._in_slot(request, 1)
+            except HTTPStatusError as error:
+                # A proxy may answer in its place, and its specification too.
+                return self._policy.blames_rows(error, others_answered=False)
+            except AttemptError as error:
+                silent += 1
+                return self._policy.blames_rows(error, others_answered=False)
+            return True
+
+        await self._outage.ride_out(away.last, probe)
+
+    async def _gives_specification(self) -> bool:
+        try:
+            request = self._protocol.metadata_request(self._endpoint.url)
+            await self._try(request, self._transport.send)
+        except AttemptError:
+            return False
+        return True
 
     async def _in_slot(self, request: Request, rows: int) -> Response:
         """One try in a slot of the limiter, which learns from what became of it."""
@@ -203,7 +326,7 @@ class Client:
                 response = await send(request, self._authorization(fresh))
         if 200 <= response.status < 300:
             return response
-        raise self._error(response)
+        raise self._error(response, token)
 
     def _authorization(self, token: str | None) -> dict[str, str]:
         if token is not None:
@@ -213,10 +336,11 @@ class Client:
             return {"Authorization": f"Basic {base64.b64encode(login).decode()}"}
         return {}
 
-    def _error(self, response: Response) -> AttemptError | RefusedError:
+    def _error(self, response: Response, token: str | None) -> AttemptError | RefusedError:
+        text = self._protocol.error_text(response)
         error = HTTPStatusError(
             response.status,
-            self._protocol.error_text(response),
+            text.replace(token, "[token]") if token else text,
             retry_after_s=parse_retry_after(response.headers.get("retry-after")),
         )
         if self._policy.treatment(error) is Treatment.STOP:
@@ -252,6 +376,10 @@ _LOAD = {
     503: Result.OVERLOADED,
     504: Result.TIMEOUT,
 }
+
+
+class _AfreshError(Exception):
+    """Raised when a request waited through an outage: its failed tries tell nothing."""
 
 
 class _Token:

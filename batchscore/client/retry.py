@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
-from batchscore.errors import AttemptError, HTTPStatusError
+from batchscore.errors import AttemptError, DecodeError, HTTPStatusError
 from batchscore.protocols.base import Treatment
 
 if TYPE_CHECKING:
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 _BASE_WAIT_S = 0.25
 _MAX_WAIT_S = 30.0
+# A proxy answers these in the deployment's place.
+_ANSWERED_FOR_IT = frozenset({502, 503, 504})
 # A server that asks for more than this does not want the job done; it is asked again anyway.
 _MAX_RETRY_AFTER_S = 300.0
 
@@ -45,6 +47,18 @@ class RetryPolicy:
         exact, family = str(error.status), f"{error.status // 100}xx"
         moved = self.moved.get(exact) or self.moved.get(family)
         return moved or self.by_protocol(error.status)
+
+    def blames_rows(self, error: AttemptError, *, others_answered: bool) -> bool:
+        """Whether it is the rows, once a request has failed for good; else it is the deployment.
+
+        A server that answers is there, and one bad row can make it answer 500 or nonsense. Where
+        there was no answer it may be away, unless others are answered meanwhile.
+        """
+        if self.treatment(error) is Treatment.ISOLATE or others_answered:
+            return True
+        if isinstance(error, HTTPStatusError):
+            return error.status >= 500 and error.status not in _ANSWERED_FOR_IT
+        return isinstance(error, DecodeError)
 
     def wait_s(self, attempt: int, error: BaseException | None) -> float:
         """How long to wait after the n-th try: full jitter, at least what the server asked."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urljoin
 
 import aiohttp
+from multidict import CIMultiDict
 
 from batchscore.endpoint import Endpoint
 from batchscore.errors import (
@@ -119,12 +120,14 @@ class HTTPTransport:
     ) -> Response | str:
         """The answer, or the address that it redirects to."""
         body = request.body
+        merged = CIMultiDict({**request.headers, **headers})
+        merged.update(self._options.headers)
         large = body is not None and len(body) > _LARGE_BODY_BYTES
         async with self._session.request(
             request.method,
             url,
             data=io.BytesIO(body) if body is not None and large else body,
-            headers={**request.headers, **self._options.headers, **headers},
+            headers=merged,
             allow_redirects=False,
             proxy=self._proxy,
         ) as answer:
@@ -150,8 +153,11 @@ class HTTPTransport:
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def _redirected(self, request: Request, answer: aiohttp.ClientResponse, url: str) -> str:
-        target = Endpoint.parse(urljoin(url, answer.headers["Location"]))
         mine = self._options.endpoint
+        try:
+            target = Endpoint.parse(urljoin(url, answer.headers["Location"]))
+        except UsageError as error:
+            raise RefusedError(f"{mine.shown} redirects to what is no address") from error
         if target.origin != mine.origin:
             raise RefusedError(
                 f"{mine.shown} redirects to another host, {target.shown}; the token must not "
@@ -223,5 +229,10 @@ def _reason(error: BaseException) -> str:
     number = getattr(cause, "errno", None)
     if isinstance(cause, OSError) and number is not None and number > 0:
         return os.strerror(number)
+    if isinstance(cause, aiohttp.ClientResponseError):
+        # Its text holds the address, whose query may be a secret.
+        return f"{cause.status}, {cause.message.splitlines()[0]}" if cause.message else "no HTTP"
+    if isinstance(cause, aiohttp.ClientError) and not isinstance(cause, OSError):
+        return type(cause).__name__
     text = getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
     return str(text).split("\n", maxsplit=1)[0]

@@ -20,9 +20,11 @@ from batchscore.errors import (
     AttemptTimeoutError,
     ConnectionFailedError,
     DecodeError,
+    DeploymentAwayError,
     HTTPStatusError,
     MetadataError,
     RefusedError,
+    RowsRefusedError,
     UnreachableError,
     UsageError,
 )
@@ -107,29 +109,55 @@ async def test_a_passing_fault_is_retried_and_counted_by_its_cause(fault, code):
 
 
 @pytest.mark.parametrize(
-    ("fault", "error"),
+    ("fault", "verdict", "last"),
     [
-        (faults.status(503, "too busy"), HTTPStatusError),
-        (faults.reset("after"), ConnectionFailedError),
-        (faults.hang(), AttemptTimeoutError),
-        (faults.wrong_row_count(1), DecodeError),
+        (faults.status(503, "too busy"), DeploymentAwayError, HTTPStatusError),
+        (faults.status(429), DeploymentAwayError, HTTPStatusError),
+        (faults.reset("after"), DeploymentAwayError, ConnectionFailedError),
+        (faults.hang(), DeploymentAwayError, AttemptTimeoutError),
+        (faults.status(500, "crashed"), RowsRefusedError, HTTPStatusError),
+        (faults.wrong_row_count(1), RowsRefusedError, DecodeError),
     ],
 )
-async def test_the_last_error_comes_out_when_attempts_are_used_up(fault, error):
-    """After max_attempts tries the last error is raised, and no further request is sent."""
+async def test_used_up_attempts_blame_the_rows_where_the_server_answered(fault, verdict, last):
+    """After max_attempts tries: an answer blames the rows, silence the deployment."""
     with FaultServer(*LINEAR, script=lambda _: fault) as server:
-        with pytest.raises(error):
+        with pytest.raises(verdict) as caught:
             await score(server, attempts=3, timeout_s=0.3)
+        assert isinstance(caught.value.last, last)
         assert len(server.requests) == 3
+
+
+async def test_silence_blames_the_rows_while_others_are_answered():
+    """A request that never gets through, while others do, is not an outage."""
+    poison = BODY.replace(b"1", b"666")
+
+    def script(request):
+        return faults.reset("after") if b"666" in request.body else None
+
+    with FaultServer(*LINEAR, script=script) as server:
+        async with client_of(server.url) as (client, _):
+
+            async def others():
+                while True:
+                    await client.score(BODY, 2, read)
+                    await asyncio.sleep(0.001)
+
+            task = asyncio.create_task(others())
+            client._policy = RetryPolicy(3, protocol("rows").treatment, random=random.Random(1))
+            with pytest.raises(RowsRefusedError):
+                await client.score(poison, 2, read)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
 
 
 @pytest.mark.parametrize("status", [400, 413, 422])
 async def test_refused_rows_are_not_retried(status):
     """The same rows would be refused again, so they are sent once; the server's words are kept."""
     with FaultServer(*LINEAR, script=lambda _: faults.status(status, "row is bad")) as server:
-        with pytest.raises(HTTPStatusError, match="row is bad") as caught:
+        with pytest.raises(RowsRefusedError, match="row is bad") as caught:
             await score(server)
-        assert caught.value.code == f"http_{status}"
+        assert caught.value.last.code == f"http_{status}"
         assert len(server.requests) == 1
 
 
@@ -295,7 +323,7 @@ async def test_gzipped_answers_are_unpacked():
 async def test_a_large_answer_and_a_decompression_bomb_are_refused():
     """No more than max_response_bytes are unpacked, however small the answer was packed."""
     with FaultServer(*LINEAR, script=lambda _: faults.gzip_bomb(2**26)) as server:
-        with pytest.raises(DecodeError, match="larger than 1048576"):
+        with pytest.raises(RowsRefusedError, match="larger than 1048576"):
             await score(server, attempts=1)
 
 

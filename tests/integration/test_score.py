@@ -3,6 +3,8 @@
 import json
 import os
 import random
+import threading
+import time
 
 import pyarrow as pa
 import pyarrow.csv as pacsv
@@ -16,7 +18,9 @@ from batchscore.errors import (
     InputError,
     MetadataError,
     ModelChangedError,
+    OutageError,
     RefusedError,
+    StoppedError,
     TooManyFailuresError,
     UnreachableError,
     UsageError,
@@ -214,19 +218,19 @@ def test_classes_come_from_the_specification_or_the_first_answer(score_table, kn
 
 
 def test_until_classes_are_known_requests_go_one_at_a_time_in_order(score_table):
-    """Nothing is sent twice to learn classes: the first batches wait for the first answer."""
-    refused = faults.status(422, "no")
-    script = [refused, refused, refused]
-    with FaultServer(*CLASSIFIER, script=script, delay_s=0.02) as server:
+    """Nothing is sent twice to learn classes: all else waits for the first answer."""
+    script = faults.refuse_rows(lambda row: row["x"] < 15)
+    with FaultServer(*CLASSIFIER, script=script, delay_s=0.01) as server:
         out = score_table(numbers(200), server.url, batch_size=10, concurrency=8)
-        assert [request.in_flight for request in server.requests[:4]] == [1, 1, 1, 1]
+        first = next(request.index for request in server.requests if request.status == 200)
+        assert {request.in_flight for request in server.requests[: first + 1]} == {1}
         assert server.max_in_flight > 1
-        assert [request.rows[0]["x"] for request in server.requests[:4]] == [0, 10, 20, 30]
-        assert server.request_count == 20
+        starts = [request.rows[0]["x"] for request in server.requests[: first + 1]]
+        assert starts == sorted(starts)
     errors = out["prediction_error"].to_pylist()
-    assert all(error.startswith("http_422: ") and "no" in error for error in errors[:30])
-    assert errors[30:] == [None] * 170
-    assert out["predicted_animal"].to_pylist() == [None] * 30 + (["bird", "cat", "dog"] * 57)[:170]
+    assert all(error.startswith("http_422: ") for error in errors[:15])
+    assert errors[15:] == [None] * 185
+    assert out["predicted_animal"].to_pylist()[15:] == (["bird", "cat", "dog"] * 62)[:185]
 
 
 def test_where_no_row_is_ever_scored_the_file_is_whole_all_the_same(score_table):
@@ -284,25 +288,27 @@ def test_a_new_class_means_that_the_model_changed_and_stops_the_job(tmp_path, sc
 # Rows that fail
 
 
-def test_a_batch_whose_attempts_are_used_up_fails_and_the_rest_is_scored(score_table):
-    """The rows of a lost batch say why; nobody else's row is touched."""
+@pytest.mark.parametrize("status", [400, 422, 500])
+def test_only_the_bad_rows_of_a_refused_batch_fail(score_table, status):
+    """A refused batch is halved until the bad rows stand alone; all others are scored."""
+    bad = {3, 20, 21, 47}
 
     def script(request):
-        return faults.status(503, "overloaded") if request.rows[0]["x"] == 20 else None
+        is_bad = any(row["x"] in bad for row in request.rows)
+        return faults.status(status, "no such thing") if is_bad else None
 
     with FaultServer(*LINEAR, script=script) as server:
-        out = score_table(numbers(50), server.url, batch_size=10, max_attempts=2)
-        assert server.request_count == 6
+        out = score_table(numbers(50), server.url, batch_size=25, max_attempts=1)
+        assert server.request_count <= 2 + 2 * 4 * 5
     errors = out["prediction_error"].to_pylist()
-    assert [bool(error) for error in errors] == [20 <= n < 30 for n in range(50)]
-    assert errors[20].startswith("http_503: ")
-    assert "overloaded" in errors[20]
-    expected = [None if 20 <= n < 30 else 2.0 * n + 1 for n in range(50)]
+    assert {n for n in range(50) if errors[n]} == bad
+    assert all(errors[n].startswith(f"http_{status}: ") for n in bad)
+    assert all("no such thing" in errors[n] for n in bad)
+    expected = [None if n in bad else 2.0 * n + 1 for n in range(50)]
     assert out["predicted_y"].to_pylist() == expected
     report = score_table.report
-    assert (report.exit_code, report.status, report.rows_failed) == (3, "failed_rows", 10)
-    assert report.retries == {"http_503": 1}
-    assert report.failed_rows == {"http_503": 10}
+    assert (report.exit_code, report.status, report.rows_failed) == (3, "failed_rows", 4)
+    assert report.failed_rows == {f"http_{status}": 4}
 
 
 @pytest.mark.parametrize(
@@ -314,20 +320,127 @@ def test_a_batch_whose_attempts_are_used_up_fails_and_the_rest_is_scored(score_t
         (faults.empty_200(), "bad_response"),
         (faults.error_in_200(), "bad_response"),
         (faults.invalid_json(), "bad_response"),
-        (faults.truncate(), "connection"),
-        (faults.reset("middle"), "connection"),
-        (faults.hang(), "timeout"),
         (faults.status(500), "http_500"),
         (faults.status(422), "http_422"),
     ],
 )
 def test_rows_are_never_matched_with_an_answer_that_is_not_theirs(score_table, fault, code):
-    """Whatever a server sends instead of so many predictions, the rows fail by their code."""
+    """Whatever a server answers instead of so many predictions, the rows fail by their code."""
     with FaultServer(*LINEAR, script=faults.always(fault)) as server:
-        out = score_table(numbers(4), server.url, max_attempts=2, timeout=0.3)
+        out = score_table(numbers(4), server.url, max_attempts=1)
     assert [error.partition(": ")[0] for error in out["prediction_error"].to_pylist()] == [code] * 4
     assert out["predicted_y"].null_count == 4
     assert score_table.report.exit_code == 3
+
+
+def test_a_file_that_is_bad_throughout_ends_early_with_the_servers_words(tmp_path, score_table):
+    """When 20 rows have failed alone and none was ever scored, the job stops."""
+    script = faults.always(faults.status(422, "feature x is out of range"))
+    with FaultServer(*LINEAR, script=script) as server:
+        with pytest.raises(StoppedError, match="feature x is out of range") as caught:
+            score_table(numbers(5000), server.url, concurrency=2, batch_size=64)
+        assert server.request_count < 300
+    assert caught.value.exit_code == 1
+    assert not (tmp_path / "out.arrow").exists()
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [faults.status(503), faults.reset("middle"), faults.truncate(), faults.hang()],
+)
+def test_a_deployment_that_stays_away_ends_the_job_as_temporary(tmp_path, score_table, fault):
+    """Past --max-outage the job ends with 75, and only probes of one row were sent meanwhile."""
+    with FaultServer(*LINEAR, script=faults.always(fault)) as server:
+        with pytest.raises(OutageError, match="is away for 1 s") as caught:
+            score_table(
+                numbers(100), server.url, max_attempts=2, timeout=0.2, max_outage="1s",
+                batch_size=10, concurrency=4,
+            )  # fmt: skip
+        probes = [request for request in server.requests if len(request.rows) == 1]
+        assert 1 <= len(probes) <= 5
+        assert {request.in_flight for request in probes} == {1}
+    assert caught.value.exit_code == 75
+    assert not (tmp_path / "out.arrow").exists()
+
+
+def test_a_deployment_that_comes_back_is_waited_for(score_table):
+    """A restart in the middle costs time, and no row."""
+    with FaultServer(*LINEAR, delay_s=0.005) as server:
+
+        def restart(request):
+            if request.index == 20:
+                threading.Timer(0.02, server.go_away).start()
+                threading.Timer(1.0, server.come_back).start()
+
+        server.script = restart
+        out = score_table(
+            numbers(2000), server.url, batch_size=10, max_attempts=2, max_outage="30s"
+        )
+        assert server.spec_requests == 2
+    assert_scored(out, 2000)
+
+
+def test_a_model_that_changed_during_an_outage_stops_the_job(tmp_path, score_table):
+    """After an outage the specification is read again: two models are never mixed in a file."""
+    with FaultServer(*LINEAR, delay_s=0.005) as server:
+
+        def redeploy():
+            server.outputs = {"y": ("numeric", [1]), "z": ("numeric", [1])}
+            server.come_back()
+
+        def restart(request):
+            if request.index == 20:
+                threading.Timer(0.02, server.go_away).start()
+                threading.Timer(0.6, redeploy).start()
+
+        server.script = restart
+        with pytest.raises(ModelChangedError, match="another specification"):
+            score_table(numbers(2000), server.url, batch_size=10, max_attempts=2)
+    assert not (tmp_path / "out.arrow").exists()
+
+
+def test_a_model_that_changes_without_an_outage_is_noticed_too(tmp_path, score_table, monkeypatch):
+    """The specification is read again every few minutes."""
+    monkeypatch.setattr("batchscore.scorer._CHECK_MODEL_EVERY_S", 0.05)
+    with FaultServer(*LINEAR, delay_s=0.01) as server:
+
+        def redeploy(request):
+            if request.index == 50:
+                server.outputs = {"y": ("numeric", [1]), "z": ("numeric", [1])}
+
+        server.script = redeploy
+        with pytest.raises(ModelChangedError, match="another specification"):
+            score_table(numbers(20_000), server.url, batch_size=10)
+    assert not (tmp_path / "out.arrow").exists()
+
+
+@pytest.mark.parametrize("poison", [13, 20])
+def test_a_row_that_takes_the_server_down_is_found(score_table, poison):
+    """A batch in flight at two outages in a row is halved; its poison fails, the rest is scored."""
+    with FaultServer(*LINEAR) as server:
+
+        def script(request):
+            if any(row["x"] == poison for row in request.rows):
+                server._loop.call_soon(lambda: threading.Thread(target=bounce, daemon=True).start())
+                return faults.reset("after")
+            return None
+
+        bouncing = threading.Lock()
+
+        def bounce():
+            if bouncing.acquire(blocking=False):
+                server.go_away()
+                time.sleep(0.4)
+                server.come_back()
+                bouncing.release()
+
+        server.script = script
+        out = score_table(
+            numbers(80), server.url, batch_size=20, max_attempts=2, concurrency=4, timeout=2
+        )
+    errors = out["prediction_error"].to_pylist()
+    assert {n for n in range(80) if errors[n]} == {poison}
+    assert errors[poison].startswith("connection: ")
 
 
 def test_passing_faults_of_all_kinds_leave_no_trace_in_the_file(score_table):
@@ -344,20 +457,19 @@ def test_passing_faults_of_all_kinds_leave_no_trace_in_the_file(score_table):
 @pytest.mark.parametrize("limit", [10, "20%", "10"])
 def test_failures_within_an_explicit_limit_are_a_good_end(score_table, limit):
     """--max-failed-rows makes exit code 0 of failures within it."""
-    script = [faults.status(422)]
-    with FaultServer(*LINEAR, script=script) as server:
-        score_table(numbers(50), server.url, batch_size=10, max_failed_rows=limit, concurrency=1)
+    with FaultServer(*LINEAR, script=faults.refuse_rows(lambda row: row["x"] < 10)) as server:
+        score_table(numbers(50), server.url, batch_size=10, max_failed_rows=limit)
     assert (score_table.report.exit_code, score_table.report.rows_failed) == (0, 10)
 
 
 @pytest.mark.parametrize("limit", [9, "19%", 0])
 def test_more_failures_than_the_limit_stop_the_job(tmp_path, score_table, limit):
     """Past the limit the job ends with 1 and no output that looks whole."""
-    script = [faults.status(422)]
-    with FaultServer(*LINEAR, script=script) as server, pytest.raises(TooManyFailuresError) as e:
-        score_table(numbers(50), server.url, batch_size=10, max_failed_rows=limit, concurrency=1)
-    assert "10 rows failed (10 http_422)" in str(e.value)
-    assert e.value.exit_code == 1
+    with FaultServer(*LINEAR, script=faults.refuse_rows(lambda row: row["x"] < 10)) as server:
+        with pytest.raises(TooManyFailuresError) as caught:
+            score_table(numbers(50), server.url, batch_size=10, max_failed_rows=limit)
+    assert "10 rows failed (10 http_422)" in str(caught.value)
+    assert caught.value.exit_code == 1
     assert not (tmp_path / "out.arrow").exists()
 
 

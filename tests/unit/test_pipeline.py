@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from batchscore.batches import Chunk, RowBatch
-from batchscore.pipeline import Window, gather, ordered_map
+from batchscore.pipeline import Window, gather, ordered_map, watching
 
 
 def chunk(start: int, rows: int = 10) -> Chunk:
@@ -183,3 +183,25 @@ async def test_gather_gives_results_in_order_and_its_first_error_as_itself():
     assert await gather([part(n) for n in range(5)]) == list(range(5))
     with pytest.raises(ValueError, match="nine"):
         await gather([part(n) for n in (1, 9, 2)])
+
+
+async def test_a_watcher_ends_with_the_work_and_its_error_ends_the_work():
+    """What is watched goes on until the watcher objects; neither outlives the other."""
+
+    async def patient():
+        await asyncio.Event().wait()
+
+    async def objecting():
+        await asyncio.sleep(0.01)
+        raise ValueError("changed")
+
+    before = asyncio.all_tasks()
+    async with watching(patient()):
+        await asyncio.sleep(0)
+    with pytest.raises(ValueError, match="changed"):
+        async with watching(objecting()):
+            await asyncio.Event().wait()
+    with pytest.raises(KeyError):
+        async with watching(patient()):
+            raise KeyError
+    assert asyncio.all_tasks() == before

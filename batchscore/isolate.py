@@ -1,0 +1,124 @@
+"""Finding the bad rows of a refused batch: it is halved until they stand alone.
+
+k bad rows among n cost about ``2 k log2(n / k) + 2 k`` requests; the other rows are scored on the
+way. Both halves go out at once, inside the limits on requests in flight.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+
+from batchscore.batches import RowFailure
+from batchscore.errors import DeploymentAwayError, RowsRefusedError, StoppedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Sequence
+    from contextlib import AbstractAsyncContextManager
+
+P = TypeVar("P")
+
+_HOPELESS_ROWS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Decided(Generic[P]):
+    """Rows ``start`` to ``stop`` (not included) with their predictions, or the reason why not."""
+
+    start: int
+    stop: int
+    result: P | RowFailure
+
+
+class Sender(Protocol[P]):
+    """What isolation needs of the rows it is to decide.
+
+    ``send`` raises ``RowsRefusedError`` or ``DeploymentAwayError`` for rows it gets no predictions
+    for. ``alone`` holds all other rows of the job back; inside it ``ride_out`` waits until the
+    deployment is back, asking with one row or, for None, without any. ``run_all`` runs several of
+    its own kind at once, or one after another.
+    """
+
+    async def send(self, start: int, stop: int, *, alone: bool) -> P: ...
+
+    def alone(self) -> AbstractAsyncContextManager[None]: ...
+
+    async def ride_out(self, away: DeploymentAwayError, row: int | None) -> None: ...
+
+    async def run_all(
+        self,
+        decide: Callable[[tuple[int, int]], Coroutine[None, None, list[Decided[P]]]],
+        runs: Sequence[tuple[int, int]],
+    ) -> list[list[Decided[P]]]: ...
+
+
+class Refusals:
+    """Tells a bad file from bad rows: whether the server has ever taken a row."""
+
+    def __init__(self) -> None:
+        self._any_scored = False
+        self._alone = 0
+
+    def scored(self) -> None:
+        """A row was scored, so the file is not bad throughout."""
+        self._any_scored = True
+
+    def failed_alone(self, failure: RowFailure) -> None:
+        """A row failed by itself.
+
+        Raises:
+            StoppedError: none was ever scored, and so many have failed.
+        """
+        self._alone += 1
+        if not self._any_scored and self._alone >= _HOPELESS_ROWS:
+            raise StoppedError(
+                f"the deployment refused {self._alone} rows one by one and scored none; it says: "
+                f"{failure.code}: {failure.text}"
+            )
+
+
+async def decide(
+    sender: Sender[P], start: int, stop: int, refusals: Refusals, *, alone: bool = False
+) -> list[Decided[P]]:
+    """Decide every row from ``start`` to ``stop``, in order.
+
+    Rows that were in flight when the deployment went away are sent again alone when it is back.
+    If it goes away once more, they are the cause (a row can crash a server), and are halved like
+    a refused batch, each half alone.
+
+    Args:
+        sender: sends runs of these rows.
+        start: the first row.
+        stop: the row after the last.
+        refusals: counts rows that fail alone; shared by the whole job.
+        alone: the rows are suspects: nobody else sends.
+
+    Raises:
+        StoppedError: the file is bad throughout.
+    """
+    try:
+        predictions = await sender.send(start, stop, alone=alone)
+    except DeploymentAwayError as away:
+        if not alone:
+            async with sender.alone():
+                await sender.ride_out(away, start)
+                return await decide(sender, start, stop, refusals, alone=True)
+        await sender.ride_out(away, None)
+        error = away.last
+    except RowsRefusedError as refused:
+        error = refused.last
+    else:
+        refusals.scored()
+        return [Decided(start, stop, predictions)]
+    if stop - start == 1:
+        failure = RowFailure(error.code, str(error))
+        refusals.failed_alone(failure)
+        return [Decided(start, stop, failure)]
+
+    async def half(run: tuple[int, int]) -> list[Decided[P]]:
+        return await decide(sender, *run, refusals, alone=alone)
+
+    middle = (start + stop) // 2
+    runs = [(start, middle), (middle, stop)]
+    halves = [await half(run) for run in runs] if alone else await sender.run_all(half, runs)
+    return [decided for part in halves for decided in part]

@@ -1,0 +1,125 @@
+"""Finding bad rows by halving."""
+
+import asyncio
+import math
+from contextlib import asynccontextmanager
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batchscore.batches import RowFailure
+from batchscore.errors import (
+    ConnectionFailedError,
+    DeploymentAwayError,
+    HTTPStatusError,
+    RowsRefusedError,
+    StoppedError,
+)
+from batchscore.isolate import Refusals, decide
+from batchscore.pipeline import gather
+
+
+class Rows:
+    """A server that refuses runs with a bad row, and dies of runs with a poisonous one."""
+
+    def __init__(self, bad=(), poison=()):
+        self.bad, self.poison = set(bad), set(poison)
+        self.requests = []
+        self.is_alone = self.is_away = False
+
+    async def send(self, start, stop, *, alone):
+        assert alone == self.is_alone
+        assert not self.is_away
+        self.requests.append((start, stop))
+        run = set(range(start, stop))
+        if run & self.poison:
+            self.is_away = True
+            raise DeploymentAwayError(ConnectionFailedError("gone"))
+        if run & self.bad:
+            raise RowsRefusedError(HTTPStatusError(422, "bad"))
+        return list(range(start, stop))
+
+    @asynccontextmanager
+    async def alone(self):
+        assert not self.is_alone
+        self.is_alone = True
+        yield
+        self.is_alone = False
+
+    async def ride_out(self, away, row):
+        assert self.is_alone
+        assert str(away) == "gone"
+        self.is_away = False
+
+    async def run_all(self, decide, runs):
+        return await gather([decide(run) for run in runs])
+
+
+def results(decided, total):
+    """What each row came to, after a check that the runs follow one another without a gap."""
+    assert [part.start for part in decided] == [0, *[part.stop for part in decided]][: len(decided)]
+    assert decided[-1].stop == total
+    rows = {}
+    for part in decided:
+        if isinstance(part.result, RowFailure):
+            assert part.stop - part.start == 1
+            rows[part.start] = part.result.code
+        else:
+            assert part.result == list(range(part.start, part.stop))
+            rows.update(dict.fromkeys(part.result, "ok"))
+    return rows
+
+
+@given(st.integers(1, 300).flatmap(lambda n: st.tuples(st.just(n), st.sets(st.integers(0, n - 1)))))
+def test_exactly_the_bad_rows_fail_at_the_promised_cost(case):
+    """K bad rows of n cost O(k log n) requests; every other row is scored, in order."""
+    total, bad = case
+    refusals = Refusals()
+    refusals.scored()
+    server = Rows(bad)
+    rows = results(asyncio.run(decide(server, 0, total, refusals)), total)
+    assert rows == {n: "http_422" if n in bad else "ok" for n in range(total)}
+    k = len(bad)
+    most = 1 if k == 0 else 2 * k * (math.log2(total / k) + 2) + 1
+    assert len(server.requests) <= most
+
+
+def some_of(n):
+    return st.tuples(st.just(n), st.sets(st.integers(0, n - 1), max_size=3))
+
+
+@given(st.integers(1, 64).flatmap(some_of))
+def test_rows_that_take_the_server_down_are_found_alone(case):
+    """Poison fails, its neighbours are scored, and after an outage suspects are sent alone."""
+    total, poison = case
+    server = Rows(poison=poison)
+    rows = results(asyncio.run(decide(server, 0, total, Refusals())), total)
+    assert rows == {n: "connection" if n in poison else "ok" for n in range(total)}
+
+
+def test_an_outage_that_passes_costs_one_more_request_and_no_row():
+    """Rows that were in flight at one outage are sent again whole."""
+
+    class Restarting(Rows):
+        async def send(self, start, stop, *, alone):
+            if not self.requests:
+                self.requests.append((start, stop))
+                raise DeploymentAwayError(ConnectionFailedError("gone"))
+            return await super().send(start, stop, alone=alone)
+
+    server = Restarting()
+    decided = asyncio.run(decide(server, 0, 50, Refusals()))
+    assert results(decided, 50) == dict.fromkeys(range(50), "ok")
+    assert server.requests == [(0, 50), (0, 50)]
+
+
+def test_a_file_that_is_bad_throughout_ends_after_twenty_rows():
+    """Twenty rows failed alone and none was ever scored: the server's words end the job."""
+    server = Rows(bad=range(1000))
+    with pytest.raises(StoppedError, match="http_422: bad"):
+        asyncio.run(decide(server, 0, 1000, Refusals()))
+    refusals = Refusals()
+    refusals.scored()
+    decided = asyncio.run(decide(Rows(bad=range(100)), 0, 100, refusals))
+    assert len(decided) == 100
