@@ -23,7 +23,7 @@ from batchscore.codecs.columns import (
 )
 from batchscore.codecs.datauri import data_uri_bytes, media_type_of, to_data_uri
 from batchscore.codecs.folder import NO_FOLDER, ImageFolder
-from batchscore.codecs.picture import wire_picture
+from batchscore.codecs.picture import wire_picture, wire_size
 from batchscore.errors import DecodeError, EncodeError
 
 if TYPE_CHECKING:
@@ -96,17 +96,25 @@ class ImageInput:
         return self.folder.read(cell)
 
     def wire_bytes(self, column: pa.Array) -> int:
-        """Bytes grow by a third in base64; files count with their size."""
+        """Bytes grow by a third in base64; what becomes a PNG counts with its pixels."""
         data, paths, _ = _bytes_and_paths(plain(column))
-        total = sum(len(picture) for picture in data if picture is not None)
+        total = sum(wire_size(picture) for picture in data if picture is not None)
         for picture, path in zip(data, paths, strict=True):
             if picture is not None or not path:
                 continue
             if path[:5].lower() == "data:":
                 total += len(path) * 3 // 4
             elif self.folder is not None:
-                total += self.folder.file_size(path)
+                total += self._file_wire_size(self.folder, path)
         return total * 4 // 3 + 32 * len(column)
+
+    def _file_wire_size(self, folder: ImageFolder, path: str) -> int:
+        if path.lower().endswith((".png", ".jpg", ".jpeg")):
+            return folder.file_size(path)
+        try:
+            return wire_size(folder.read(path))
+        except EncodeError:
+            return 0
 
 
 def _names(error: EncodeError, path: str | None) -> bool:
