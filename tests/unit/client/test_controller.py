@@ -76,7 +76,7 @@ def test_a_capacity_that_halves_or_doubles_in_the_middle_is_followed(queues, bef
 @pytest.mark.parametrize("capacity", [4, 16, 64])
 @pytest.mark.parametrize("seed", SEEDS)
 def test_noise_in_the_latency_is_not_taken_for_a_queue(capacity, queues, seed):
-    """With latencies that vary by half of themselves, 85 % of the capacity is used all the same."""
+    """With latencies that vary by half of themselves, 80 % of the capacity is used all the same."""
     server = Server(always(capacity), queues=queues, sigma=0.5)
     run, limit = settled(server, seconds=60, warm_up_s=20, seed=seed)
     assert run.use > 0.8
