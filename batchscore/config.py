@@ -147,11 +147,11 @@ class ScoreConfig(EndpointConfig):
     limit: int | None = Field(None, ge=0, description="score only the first rows")
 
     batch_size: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
-        "auto", description="rows in a request; auto: 1,024, or less where they are over 1 MiB"
+        "auto", description="rows in a request; auto: adapts, up to 1,024 or 1 MiB"
     )
     max_batch_bytes: Size = Field(8 * 2**20, gt=0, description="largest body of a request")
     concurrency: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
-        "auto", description="requests in flight; auto: 8"
+        "auto", description="requests in flight; auto: adapts to what the server takes, up to 256"
     )
     rate_limit: RateLimit | None = Field(
         None, description="send no more than 50req/s or 5000rows/s"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 from contextlib import asynccontextmanager, closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from batchscore.client.client import Client
-from batchscore.client.limiter import FixedLimiter
+from batchscore.client.limiter import AdaptiveLimiter, FixedLimiter
 from batchscore.client.retry import RetryPolicy, moved_treatments
 from batchscore.client.token import TokenSource
 from batchscore.client.transport import HTTPTransport, TransportOptions, parse_headers
@@ -17,6 +17,7 @@ from batchscore.protocols import protocol as protocol_named
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
+    from batchscore.client.controller import SliceSize
     from batchscore.config import EndpointConfig, RetryTable
     from batchscore.metrics import RunMetrics
     from batchscore.offload import Offload
@@ -30,12 +31,13 @@ _log = logging.getLogger("batchscore")
 async def connect(
     config: EndpointConfig,
     *,
-    concurrency: int,
+    concurrency: int | Literal["auto"],
     max_attempts: int,
     retry: RetryTable,
     metrics: RunMetrics,
     offload: Offload,
     rate: Rate | None = None,
+    slice_size: SliceSize | None = None,
     max_outage_s: float = 0.0,
     on_retry: Callable[[str, int, float], None] = lambda _code, _attempt, _wait: None,
 ) -> AsyncIterator[tuple[Client, WireProtocol]]:
@@ -68,11 +70,14 @@ async def connect(
                 endpoint=endpoint,
                 protocol=protocol,
                 transport=transport,
-                limiter=FixedLimiter(concurrency, rate),
+                limiter=AdaptiveLimiter(rate)
+                if concurrency == "auto"
+                else FixedLimiter(concurrency, rate),
                 policy=RetryPolicy(max_attempts, protocol.treatment, moved_treatments(retry)),
                 read_token=read_and_warn,
                 metrics=metrics,
                 offload=offload,
+                slice_size=slice_size,
                 max_outage_s=max_outage_s,
                 secrets=(*headers.values(), *endpoint.secrets),
                 on_retry=on_retry,

@@ -102,7 +102,6 @@ class AsyncDeployment:
                 metrics=metrics,
                 probs="struct",
                 max_batch_bytes=_MAX_BATCH_BYTES,
-                max_encoded=2 * self._concurrency,
             )
             self._offload = offload
             self._stack = stack.pop_all()

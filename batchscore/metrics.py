@@ -62,6 +62,7 @@ class RunMetrics:
         retries: retries by the code of what went wrong before.
         failed_rows: failed rows by code.
         in_flight: requests under way now.
+        limit: requests that may be in flight now.
         bytes_sent, bytes_received: bodies of requests and answers.
         nonfinite_as_null: NaN and infinite numbers that were sent as null.
         latency: of each answered request, from send to last byte.
@@ -75,6 +76,7 @@ class RunMetrics:
     retries: Counter[str] = field(default_factory=Counter)
     failed_rows: Counter[str] = field(default_factory=Counter)
     in_flight: int = 0
+    limit: int | None = None
     bytes_sent: int = 0
     bytes_received: int = 0
     nonfinite_as_null: int = 0
@@ -113,6 +115,7 @@ class RunReport:
         input, output, endpoint: what was scored, to where; the endpoint without user and query.
         started_at: when the run began, ISO 8601 in UTC.
         retries, failed_rows: counts by code.
+        concurrency: requests that might be in flight at the end.
         latency_s: percentiles of the answered requests in seconds.
     """
 
@@ -130,6 +133,7 @@ class RunReport:
     rows_failed: int = 0
     requests: int = 0
     retries: dict[str, int] = field(default_factory=dict)
+    concurrency: int | None = None
     failed_rows: dict[str, int] = field(default_factory=dict)
     bytes_sent: int = 0
     bytes_received: int = 0

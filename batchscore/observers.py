@@ -173,8 +173,9 @@ def rows_text(metrics: RunMetrics) -> str:
 def activity_parts(metrics: RunMetrics) -> list[str]:
     """Requests in flight, retries, failed rows and latency of a run."""
     retries = sum(metrics.retries.values())
+    of_limit = "" if metrics.limit is None else f" of {metrics.limit}"
     parts = [
-        f"{metrics.in_flight} in flight",
+        f"{metrics.in_flight}{of_limit} in flight",
         f"{retries:,} {'retry' if retries == 1 else 'retries'}",
         f"{metrics.rows_failed:,} failed",
     ]
@@ -203,8 +204,9 @@ def summary_lines(report: RunReport) -> list[str]:
     lines = [f"rows      {report.rows_read:,} read, {report.rows_scored:,} scored{failed}"]
     retries = sum(report.retries.values())
     retried = f", {retries:,} of them retries ({_by_code(report.retries)})" if retries else ""
+    at_once = "" if report.concurrency is None else f", {report.concurrency} at once in the end"
     lines += [
-        f"requests  {report.requests:,}{retried}",
+        f"requests  {report.requests:,}{retried}{at_once}",
         f"time      {duration_text(report.seconds)}, {count_text(report.rows_per_second)} rows/s",
     ]
     latency = ", ".join(

@@ -13,10 +13,11 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from batchscore.batches import Chunk, RowBatch, RowFailure, ScoredBatch
+from batchscore.client.gate import Gate
 from batchscore.errors import DecodeError, UsageError
 from batchscore.isolate import Decided, Refusals, decide
 from batchscore.layout import scatter
-from batchscore.pipeline import gather
+from batchscore.pipeline import first_error, gather
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -40,6 +41,9 @@ Predictions = tuple[pa.Array, ...]
 _MAX_COLUMN_BYTES = 2**31 - 1
 A = TypeVar("A")
 R = TypeVar("R")
+
+_MIN_ENCODED = 4
+_ENCODED_BYTES = 256 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +73,6 @@ class Predictor:
         metrics: RunMetrics,
         probs: Probs,
         max_batch_bytes: int,
-        max_encoded: int,
     ) -> None:
         self._protocol = protocol
         self.signature = signature
@@ -79,8 +82,9 @@ class Predictor:
         self._metrics = metrics
         self._probs = probs
         self._max_batch_bytes = max_batch_bytes
-        # Encoded bodies are the largest things in memory: no more of them than can soon be sent.
-        self._encoded = asyncio.Semaphore(max_encoded)
+        # Encoded bodies are the largest things in memory: no more of them than can soon be sent,
+        # and a few for the requests that wait to be tried again.
+        self._encoded = Gate(lambda: max(_MIN_ENCODED, 2 * client.limit), _ENCODED_BYTES)
         self._refusals = Refusals()
         self.decoder: AnswerDecoder | None = None
         if protocol.is_complete(signature):
@@ -89,33 +93,57 @@ class Predictor:
     async def score(self, chunk: Chunk) -> ScoredBatch:
         """Decide every row of a chunk. Only what stops the whole job is raised."""
         rows = chunk.rows
-        bounds = await self._offload(self._runs, rows)
-        runs = [rows.slice(start, stop) for start, stop in bounds]
-        scored = await self._run_all(self._score_run, runs)
-        return _join(chunk, [start for start, _ in bounds], scored)
+        bounds, size = await self._offload(self._runs, rows)
+        starts: list[int] = []
+        tasks: list[asyncio.Task[_Scored]] = []
+        try:
+            async with asyncio.TaskGroup() as group:
+                for start, stop in bounds:
+                    at = start
+                    while at < stop or not tasks:
+                        # Cut when its turn comes, to the size that has proved good by then.
+                        await self._encoded.enter(size)
+                        end = at + self._next_rows(stop - at)
+                        task = group.create_task(self._score_run(rows.slice(at, end)))
+                        task.add_done_callback(lambda _: self._encoded.leave(size))
+                        starts.append(at)
+                        tasks.append(task)
+                        at = end
+                        if self.decoder is None:
+                            await asyncio.wait([task])
+        except BaseExceptionGroup as errors:
+            raise first_error(errors) from None
+        return _join(chunk, starts, [task.result() for task in tasks])
+
+    def _next_rows(self, left: int) -> int:
+        """Rows of the next request, when so many are left: an equal share of them."""
+        most = self._client.max_rows or left
+        return math.ceil(left / math.ceil(left / most)) if left else 0
 
     async def _score_run(self, rows: RowBatch) -> _Scored:
         """Score rows that are about one request: encoded, they may turn out to be several."""
-        async with self._encoded:
-            encoded = await self._offload(self._encoder.encode, rows)
-            self._metrics.nonfinite_as_null += encoded.nonfinite
-            total = len(encoded.positions)
-            if total == 0:
-                return _Scored(encoded.positions, None, encoded.failures)
-            bounds = slices(total, encoded.size, self._max_batch_bytes)
-            sender = _Slices(encoded, self._client, self._offload, self._read, self._run_all)
+        encoded = await self._offload(self._encoder.encode, rows)
+        self._metrics.nonfinite_as_null += encoded.nonfinite
+        total = len(encoded.positions)
+        if total == 0:
+            return _Scored(encoded.positions, None, encoded.failures)
+        bounds = slices(total, encoded.size, self._max_batch_bytes)
+        sender = _Slices(encoded, self._client, self._offload, self._read, self._run_all)
 
-            async def decide_run(run: tuple[int, int]) -> list[Decided[Predictions]]:
-                return await decide(sender, *run, self._refusals)
+        async def decide_run(run: tuple[int, int]) -> list[Decided[Predictions]]:
+            return await decide(sender, *run, self._refusals)
 
-            decided = await self._run_all(decide_run, bounds)
+        decided = await self._run_all(decide_run, bounds)
         return _merge(encoded, [part for run in decided for part in run])
 
-    def _runs(self, rows: RowBatch) -> list[tuple[int, int]]:
+    def _runs(self, rows: RowBatch) -> tuple[list[tuple[int, int]], int]:
+        """Where rows are cut because of their bytes, and how many bytes a run has at most."""
+
         def wire_bytes(start: int, stop: int) -> int:
             return self._encoder.wire_bytes(rows.slice(start, stop))
 
-        return slices(rows.num_rows, wire_bytes, self._max_batch_bytes)
+        size = min(wire_bytes(0, rows.num_rows), self._max_batch_bytes)
+        return slices(rows.num_rows, wire_bytes, self._max_batch_bytes), size
 
     def _read(self, response: Response, num_rows: int) -> Predictions:
         if self.decoder is not None:

@@ -71,6 +71,7 @@ class Run:
             rows_failed=metrics.rows_failed,
             requests=metrics.requests,
             retries=dict(metrics.retries),
+            concurrency=metrics.limit,
             failed_rows=dict(metrics.failed_rows),
             bytes_sent=metrics.bytes_sent,
             bytes_received=metrics.bytes_received,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from batchscore import __version__
+from batchscore.client.controller import SliceSize
 from batchscore.codecs import ImageFolder
 from batchscore.columns import feature_columns, kept_columns
 from batchscore.connection import connect
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from batchscore.schema import ModelSignature
     from batchscore.writer import BatchSink
 
-_AUTO_CONCURRENCY = 8
+_MIN_WINDOW_REQUESTS = 32
 _WINDOW_BYTES = 256 * 2**20
 _CHECK_MODEL_EVERY_S = 180.0
 
@@ -143,10 +144,11 @@ async def score_rows(run: Run, opened: OpenedInput, sink: BatchSink, offload: Of
     kept = kept_columns(opened.reader.schema, config.keep, config.drop, config.source_column)
     async with connect(
         config,
-        concurrency=_concurrency(config),
+        concurrency=config.concurrency,
         max_attempts=config.max_attempts,
         retry=config.retry,
         rate=config.rate_limit,
+        slice_size=_slice_size(config),
         max_outage_s=config.max_outage,
         metrics=run.metrics,
         offload=offload,
@@ -187,7 +189,6 @@ class _Job:
             metrics=run.metrics,
             probs=config.probs,
             max_batch_bytes=config.max_batch_bytes,
-            max_encoded=2 * _concurrency(config),
         )
         self._run, self._opened, self._offload = run, opened, offload
         self._kept, self._columns = kept, {*kept, *sent}
@@ -207,7 +208,7 @@ class _Job:
         )
         batch_rows = None if config.batch_size == "auto" else config.batch_size
         window = Window(
-            max_rows=4 * _concurrency(config) * (batch_rows or AUTO_ROWS),
+            max_rows=self._window_rows(),
             max_bytes=_WINDOW_BYTES,
             one_at_a_time=self._predictor.decoder is None,
         )
@@ -217,6 +218,7 @@ class _Job:
         async def score(chunk: Chunk) -> ScoredBatch:
             scored = await self._predictor.score(chunk)
             window.one_at_a_time = self._predictor.decoder is None
+            window.max_rows = self._window_rows()
             window.expect(chunk.rows.num_rows, scored.result_bytes)
             return scored
 
@@ -230,6 +232,11 @@ class _Job:
             await uninterrupted(self._offload(writer.finish, self._layout_without_rows()))
         finally:
             writer.close()
+
+    def _window_rows(self) -> int:
+        """Rows for some requests a slot, so that one slow request does not stop the others."""
+        requests = max(_MIN_WINDOW_REQUESTS, 4 * self._client.limit)
+        return requests * _chunk_rows(self._run.config)
 
     async def _chunks(self, batch_rows: int | None) -> AsyncGenerator[Chunk, None]:
         config, metrics = self._run.config, self._run.metrics
@@ -317,13 +324,20 @@ def _without_classes(signature: ModelSignature) -> ModelSignature:
     return replace(signature, outputs=outputs)
 
 
+def _chunk_rows(config: ScoreConfig) -> int:
+    return AUTO_ROWS if config.batch_size == "auto" else config.batch_size
+
+
+def _slice_size(config: ScoreConfig) -> SliceSize:
+    """Rows a request: a size that was asked for gives way to a 413 alone."""
+    return SliceSize(
+        _chunk_rows(config), timeout_s=config.timeout if config.batch_size == "auto" else None
+    )
+
+
 def _array_bytes(signature: ModelSignature) -> int:
     """Bytes a row of the array outputs, whose size is known before the first answer."""
     return sum(4 * prod(spec.shape) for spec in signature.outputs if spec.kind == "array")
-
-
-def _concurrency(config: ScoreConfig) -> int:
-    return _AUTO_CONCURRENCY if config.concurrency == "auto" else config.concurrency
 
 
 def _threads() -> int:

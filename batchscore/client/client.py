@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
 
+from batchscore.client.controller import Outcome, Result, RetryBudget
 from batchscore.client.outage import Outage
 from batchscore.client.retry import RetryPolicy, parse_retry_after
 from batchscore.client.transport import monotonic_s
@@ -31,6 +32,7 @@ from batchscore.protocols.base import Request, Response, Treatment
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
+    from batchscore.client.controller import SliceSize
     from batchscore.client.limiter import Limiter
     from batchscore.client.transport import Transport
     from batchscore.endpoint import Endpoint
@@ -70,6 +72,7 @@ class Client:
         read_token: Callable[[], str | None],
         metrics: RunMetrics,
         offload: Offload,
+        slice_size: SliceSize | None = None,
         max_outage_s: float = 0.0,
         secrets: Collection[str] = (),
         on_retry: Callable[[str, int, float], None] = lambda _code, _attempt, _wait: None,
@@ -80,13 +83,26 @@ class Client:
         self._transport = transport
         self._limiter = limiter
         self._policy = policy
+        self._slice_size = slice_size
+        self._budget = RetryBudget()
         self._metrics = metrics
+        self._metrics.limit = limiter.limit
         self._offload = offload
         self._on_retry = on_retry
         self._token = _Token(read_token, offload)
         self._outage = Outage(max_outage_s, endpoint.host_and_port, self.check_model)
         self._fingerprint: str | None = None
         self._answers = 0
+
+    @property
+    def limit(self) -> int:
+        """How many requests may be in flight now."""
+        return self._limiter.limit
+
+    @property
+    def max_rows(self) -> int | None:
+        """How many rows the next request should have at most; None: as many as there are."""
+        return self._slice_size.rows if self._slice_size else None
 
     async def signature(self) -> ModelSignature:
         """The deployment's signature.
@@ -111,7 +127,7 @@ class Client:
                 raise MetadataError(text) from error
 
         try:
-            signature: ModelSignature = await self._retrying(may_retry)(attempt)
+            signature: ModelSignature = await self._retrying(may_retry, self._backoff_s)(attempt)
         except ConnectionFailedError as error:
             raise UnreachableError(
                 f"cannot reach {self._endpoint.host_and_port} ({error}): is the deployment "
@@ -173,12 +189,7 @@ class Client:
         async def attempt() -> T:
             if not alone and await self._outage.passed() and len(answers) > 1:
                 raise _AfreshError
-            await self._limiter.acquire(rows)
-            try:
-                response = await self._try(request, self._measured)
-            finally:
-                self._limiter.release()
-            return await read(response)
+            return await read(await self._in_slot(request, rows))
 
         async def counted_attempt() -> T:
             try:
@@ -192,10 +203,11 @@ class Client:
             self._answers += 1
             return result
 
+        self._budget.on_request()
         try:
             while True:
                 try:
-                    return await self._retrying(self._is_retried)(counted_attempt)
+                    return await self._retrying(self._is_retried, self._budgeted_s)(counted_attempt)
                 except _AfreshError:
                     answers = [self._answers]
         except AttemptError as error:
@@ -237,7 +249,7 @@ class Client:
                 # The row that asks may itself be what takes the server down.
                 return await self._gives_specification()
             try:
-                await self._limited(request)
+                await self._in_slot(request, 1)
             except HTTPStatusError as error:
                 # A proxy may answer in its place, and its specification too.
                 return self._policy.blames_rows(error, others_answered=False)
@@ -248,13 +260,6 @@ class Client:
 
         await self._outage.ride_out(away.last, probe)
 
-    async def _limited(self, request: Request) -> Response:
-        await self._limiter.acquire(1)
-        try:
-            return await self._try(request, self._measured)
-        finally:
-            self._limiter.release()
-
     async def _gives_specification(self) -> bool:
         try:
             request = self._protocol.metadata_request(self._endpoint.url)
@@ -263,11 +268,34 @@ class Client:
             return False
         return True
 
-    def _retrying(self, may_retry: Callable[[BaseException], bool]) -> AsyncRetrying:
+    async def _in_slot(self, request: Request, rows: int) -> Response:
+        """One try in a slot of the limiter, which learns from what became of it."""
+        ticket = await self._limiter.acquire(rows)
+        started = monotonic_s()
+        result, asked_to_wait = Result.OTHER, False
+        try:
+            response = await self._try(request, self._measured)
+            result = Result.OK
+            return response
+        except AttemptError as error:
+            result, asked_to_wait = _result(error), bool(error.retry_after_s)
+            raise
+        finally:
+            outcome = Outcome(ticket, result, monotonic_s() - started, rows, asked_to_wait)
+            self._limiter.release(outcome)
+            self._metrics.limit = self._limiter.limit
+            if self._slice_size:
+                self._slice_size.on_outcome(outcome)
+
+    def _retrying(
+        self,
+        may_retry: Callable[[BaseException], bool],
+        wait_s: Callable[[RetryCallState], float],
+    ) -> AsyncRetrying:
         return AsyncRetrying(
             sleep=asyncio.sleep,
             stop=stop_after_attempt(self._policy.max_attempts),
-            wait=self._wait,
+            wait=wait_s,
             retry=retry_if_exception(may_retry),
             before_sleep=self._count_retry,
             reraise=True,
@@ -276,9 +304,14 @@ class Client:
     def _is_retried(self, error: BaseException) -> bool:
         return isinstance(error, AttemptError) and self._policy.treatment(error) is Treatment.RETRY
 
-    def _wait(self, state: RetryCallState) -> float:
+    def _backoff_s(self, state: RetryCallState) -> float:
         error = state.outcome.exception() if state.outcome else None
         return self._policy.wait_s(state.attempt_number, error)
+
+    def _budgeted_s(self, state: RetryCallState) -> float:
+        if state.attempt_number >= self._policy.max_attempts:
+            return 0.0  # asked for all the same, but there is no further try
+        return max(self._backoff_s(state), self._budget.reserve(monotonic_s()))
 
     def _count_retry(self, state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
@@ -346,6 +379,24 @@ _ADVICE = {
     401: "; check the token (BATCHSCORE_TOKEN, --token-file or --token-command)",
     403: "; is the deployment enabled, and the token its own?",
     404: "; check --url: it ends in /deployment/ID/forward",
+}
+
+
+def _result(error: AttemptError) -> Result:
+    """What an error says about the load."""
+    if isinstance(error, AttemptTimeoutError):
+        return Result.TIMEOUT
+    if isinstance(error, HTTPStatusError):
+        return _LOAD.get(error.status, Result.OTHER)
+    return Result.OTHER
+
+
+_LOAD = {
+    408: Result.TIMEOUT,
+    413: Result.TOO_LARGE,
+    429: Result.OVERLOADED,
+    503: Result.OVERLOADED,
+    504: Result.TIMEOUT,
 }
 
 

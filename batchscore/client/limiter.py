@@ -5,44 +5,56 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Protocol
 
+from batchscore.client.controller import MAX_LIMIT, AdaptiveLimit
+from batchscore.client.gate import Gate
 from batchscore.client.transport import monotonic_s
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from batchscore.client.controller import Outcome
     from batchscore.units import Rate
 
 
 class Limiter(Protocol):
     """Says when a request may be sent.
 
-    The client calls ``acquire`` before each try and ``release`` after it, whatever came of it.
-    ``acquire`` waits and may be cancelled; the others never block.
+    The client calls ``acquire`` before each try and ``release`` after it, whatever came of it,
+    with the ticket that ``acquire`` gave. ``acquire`` waits and may be cancelled; the others
+    never block.
+
+    Attributes:
+        limit: how many requests may be in flight now.
     """
 
-    async def acquire(self, rows: int) -> None: ...
+    @property
+    def limit(self) -> int: ...
 
-    def release(self) -> None: ...
+    async def acquire(self, rows: int) -> int: ...
+
+    def release(self, outcome: Outcome) -> None: ...
 
     def pause(self, seconds: float) -> None:
         """Nobody may send for so long: the server asked for it (``Retry-After``)."""
         ...
 
 
-class FixedLimiter:
-    """At most ``limit`` requests in flight, and optionally so many requests or rows a second."""
+class _PacedLimiter:
+    """A gate for requests, and the times at which they may go."""
 
-    def __init__(self, limit: int, rate: Rate | None = None) -> None:
-        self._slots = asyncio.Semaphore(limit)
+    def __init__(self, places: Callable[[], int], rate: Rate | None) -> None:
+        self._gate = Gate(places)
         self._rate = rate
         self._next_send = 0.0
         self._paused_until = 0.0
 
-    async def acquire(self, rows: int) -> None:
+    async def _enter(self, rows: int) -> None:
         """Wait for a slot, for the end of a pause and for the rate."""
-        await self._slots.acquire()
+        await self._gate.enter()
         try:
             await self._wait(rows)
         except BaseException:
-            self._slots.release()
+            self._gate.leave()
             raise
 
     async def _wait(self, rows: int) -> None:
@@ -56,10 +68,57 @@ class FixedLimiter:
         while (left := self._paused_until - monotonic_s()) > 0:  # noqa: ASYNC110
             await asyncio.sleep(left)
 
-    def release(self) -> None:
-        """Give the slot back."""
-        self._slots.release()
-
     def pause(self, seconds: float) -> None:
         """See ``Limiter.pause``; a longer pause under way stays."""
         self._paused_until = max(self._paused_until, monotonic_s() + seconds)
+
+
+class FixedLimiter(_PacedLimiter):
+    """At most ``limit`` requests in flight, and optionally so many requests or rows a second."""
+
+    def __init__(self, limit: int, rate: Rate | None = None) -> None:
+        super().__init__(lambda: limit, rate)
+        self._limit = limit
+        self._sent = 0
+
+    @property
+    def limit(self) -> int:
+        """How many requests may be in flight."""
+        return self._limit
+
+    async def acquire(self, rows: int) -> int:
+        """See ``Limiter``."""
+        await self._enter(rows)
+        self._sent += 1
+        return self._sent
+
+    def release(self, _outcome: Outcome) -> None:
+        """Give the slot back."""
+        self._gate.leave()
+
+
+class AdaptiveLimiter(_PacedLimiter):
+    """As many requests in flight as pay; see ``AdaptiveLimit``."""
+
+    def __init__(self, rate: Rate | None = None, *, max_limit: int = MAX_LIMIT) -> None:
+        self._controller = AdaptiveLimit(max_limit)
+        super().__init__(lambda: self._controller.limit, rate)
+
+    @property
+    def limit(self) -> int:
+        """How many requests may be in flight now."""
+        return self._controller.settled_limit
+
+    async def acquire(self, rows: int) -> int:
+        """See ``Limiter``."""
+        await self._enter(rows)
+        # Who waits for the rate or the end of a pause is not in flight, and its wait no latency.
+        ticket = self._controller.on_start()
+        # The last request of a measurement at a lower limit ends it.
+        self._gate.refresh()
+        return ticket
+
+    def release(self, outcome: Outcome) -> None:
+        """Give the slot back, and learn from what became of the request."""
+        self._controller.on_outcome(outcome)
+        self._gate.leave()
