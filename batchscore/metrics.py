@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
 REPORT_SCHEMA_VERSION = 1
@@ -58,6 +58,7 @@ class RunMetrics:
     Attributes:
         total_rows: how many rows the input has, where it is known before it is read.
         rows_read, rows_scored, rows_failed: rows; scored and failed are counted when written.
+        rows_resumed: how many of them earlier runs of the job decided.
         requests: HTTP tries for predictions, retries included.
         retries: retries by the code of what went wrong before.
         failed_rows: failed rows by code.
@@ -71,6 +72,7 @@ class RunMetrics:
     rows_read: int = 0
     rows_scored: int = 0
     rows_failed: int = 0
+    rows_resumed: int = 0
     requests: int = 0
     retries: Counter[str] = field(default_factory=Counter)
     failed_rows: Counter[str] = field(default_factory=Counter)
@@ -85,6 +87,14 @@ class RunMetrics:
     def __post_init__(self) -> None:
         self.started = self.clock()
 
+    def count_earlier(self, rows: int, failed: Mapping[str, int]) -> None:
+        """Count rows that earlier runs of the job decided, the failed ones by code."""
+        self.rows_resumed += rows
+        self.rows_read += rows
+        self.rows_failed += sum(failed.values())
+        self.rows_scored += rows - sum(failed.values())
+        self.failed_rows.update(failed)
+
     @property
     def seconds(self) -> float:
         """Time since the run began."""
@@ -97,8 +107,8 @@ class RunMetrics:
 
     @property
     def rows_per_second(self) -> float:
-        """Rows decided a second since the run began."""
-        return self.rows_done / max(self.seconds, 1e-9)
+        """Rows that this run decided a second."""
+        return (self.rows_done - self.rows_resumed) / max(self.seconds, 1e-9)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +121,7 @@ class RunReport:
         exit_code: what the command exits with.
         message: the error that ended the run, None at a good end.
         input, output, endpoint: what was scored, to where; the endpoint without user and query.
+        resumable: whether there is work in progress that ``--resume`` goes on with.
         started_at: when the run began, ISO 8601 in UTC.
         retries, failed_rows: counts by code.
         latency_s: percentiles of the answered requests in seconds.
@@ -119,6 +130,7 @@ class RunReport:
     status: str
     exit_code: int
     message: str | None = None
+    resumable: bool = False
     input: tuple[str, ...] = ()
     output: str | None = None
     endpoint: str | None = None
@@ -128,6 +140,7 @@ class RunReport:
     rows_read: int = 0
     rows_scored: int = 0
     rows_failed: int = 0
+    rows_resumed: int = 0
     requests: int = 0
     retries: dict[str, int] = field(default_factory=dict)
     failed_rows: dict[str, int] = field(default_factory=dict)

@@ -81,7 +81,7 @@ class Predictor:
         self._max_batch_bytes = max_batch_bytes
         # Encoded bodies are the largest things in memory: no more of them than can soon be sent.
         self._encoded = asyncio.Semaphore(max_encoded)
-        self._refusals = Refusals()
+        self.refusals = Refusals()
         self.decoder: AnswerDecoder | None = None
         if protocol.is_complete(signature):
             self.decoder = protocol.decoder(signature, probs=probs)
@@ -106,7 +106,7 @@ class Predictor:
             sender = _Slices(encoded, self._client, self._offload, self._read, self._run_all)
 
             async def decide_run(run: tuple[int, int]) -> list[Decided[Predictions]]:
-                return await decide(sender, *run, self._refusals)
+                return await decide(sender, *run, self.refusals)
 
             decided = await self._run_all(decide_run, bounds)
         return _merge(encoded, [part for run in decided for part in run])
