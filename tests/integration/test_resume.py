@@ -553,3 +553,17 @@ def test_standard_streams_cannot_be_resumed(tmp_path):
     done = run(tmp_path, "pipe.csv", "-o", "o.csv", *words)
     feeder.wait(10)
     assert (done.returncode, "a pipe" in done.stderr) == (2, True)
+
+
+def test_bad_rows_after_an_interruption_are_not_a_bad_file(tmp_path):
+    """What earlier runs scored shows that the file is good, so a run of bad rows fails alone."""
+    write_rows(tmp_path / "in.parquet", 60)
+    with FaultServer(*LINEAR, script=refused_after_two()) as server:
+        words = {"url": server.url, "batch_size": 10, "concurrency": 1}
+        with pytest.raises(batchscore.BatchscoreError, match="403"):
+            batchscore.score(tmp_path / "in.parquet", tmp_path / "out.arrow", **words)
+        server.script = faults.refuse_rows(lambda row: row["x"] >= 20)
+        report = batchscore.score(
+            tmp_path / "in.parquet", tmp_path / "out.arrow", resume=True, **words
+        )
+    assert (report.exit_code, report.rows_scored, report.rows_failed) == (3, 20, 40)
