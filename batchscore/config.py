@@ -175,7 +175,14 @@ class ScoreConfig(EndpointConfig):
         "predicted_", min_length=1, description="what the names of the predictions begin with"
     )
     report: Paths = Field((), description="write how the run went to a .json file, may be repeated")
-    overwrite: bool = Field(False, description="replace an existing output")
+    resume: bool = Field(
+        False,
+        description="go on with what an earlier run of the same job left, or start where there is "
+        "nothing; with --overwrite an existing output of another job is replaced at the end",
+    )
+    overwrite: bool = Field(
+        False, description="replace an existing output; without --resume also work in progress"
+    )
     work_dir: Path | None = Field(None, description="folder for work in progress, else beside OUT")
 
     @field_validator("delimiter")
@@ -215,7 +222,8 @@ class ScoreConfig(EndpointConfig):
         """What of the options shows in the output file, for its metadata and for resume."""
         names = (
             "map", "null", "delimiter", "encoding", "type", "keep", "drop", "limit",
-            "source_column", "probs", "prefix", "classes", "batch_size", "protocol",
+            "source_column", "input_format", "image_root", "probs", "prefix", "classes",
+            "batch_size", "protocol",
         )  # fmt: skip
         return self.model_dump(mode="json", include=set(names))
 

@@ -13,7 +13,8 @@
     ├── TemporaryError       75     the same command may work later
     │   ├── UnreachableError 75     the host does not answer
     │   ├── OutageError      75     the deployment was away for longer than --max-outage
-    │   └── OutputError      75     writing failed: disk full, folder gone
+    │   ├── OutputError      75     writing failed: disk full, folder gone
+    │   └── ShortageError    75     this computer has no space or file handles left
     ├── RowsRefusedError            these rows cannot be scored together; halved, then failed
     ├── DeploymentAwayError         nobody gets through; waited for
     └── AttemptError                one request failed; becomes a retry or a row's failure
@@ -28,6 +29,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -100,6 +102,26 @@ class OutageError(TemporaryError):
 
 class OutputError(TemporaryError):
     """Raised when the output cannot be written: disk full, folder gone."""
+
+
+class ShortageError(TemporaryError):
+    """Raised when this computer has no space or no file handles left: no row is to blame."""
+
+    @classmethod
+    def check(cls, error: BaseException) -> None:
+        """Raise it where that is what an error of the system says."""
+        cause = getattr(error, "os_error", None) or error
+        number = cause.errno if isinstance(cause, OSError) else None
+        if number in {errno.EMFILE, errno.ENFILE}:
+            raise cls(
+                "no file handles are left on this computer; raise the limit (ulimit -n), then the "
+                "same command with --resume goes on"
+            ) from error
+        if number in {errno.ENOSPC, errno.EDQUOT}:
+            raise cls(
+                "no space is left on the disk; free some, then the same command with --resume "
+                "goes on"
+            ) from error
 
 
 class EncodeError(BatchscoreError):

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
 REPORT_SCHEMA_VERSION = 1
@@ -58,6 +58,7 @@ class RunMetrics:
     Attributes:
         total_rows: how many rows the input has, where it is known before it is read.
         rows_read, rows_scored, rows_failed: rows; scored and failed are counted when written.
+        rows_resumed: how many of them earlier runs of the job decided.
         requests: HTTP tries for predictions, retries included.
         retries: retries by the code of what went wrong before.
         failed_rows: failed rows by code.
@@ -72,6 +73,7 @@ class RunMetrics:
     rows_read: int = 0
     rows_scored: int = 0
     rows_failed: int = 0
+    rows_resumed: int = 0
     requests: int = 0
     retries: Counter[str] = field(default_factory=Counter)
     failed_rows: Counter[str] = field(default_factory=Counter)
@@ -87,6 +89,14 @@ class RunMetrics:
     def __post_init__(self) -> None:
         self.started = self.clock()
 
+    def count_earlier(self, rows: int, failed: Mapping[str, int]) -> None:
+        """Count rows that earlier runs of the job decided, the failed ones by code."""
+        self.rows_resumed += rows
+        self.rows_read += rows
+        self.rows_failed += sum(failed.values())
+        self.rows_scored += rows - sum(failed.values())
+        self.failed_rows.update(failed)
+
     @property
     def seconds(self) -> float:
         """Time since the run began."""
@@ -99,8 +109,8 @@ class RunMetrics:
 
     @property
     def rows_per_second(self) -> float:
-        """Rows decided a second since the run began."""
-        return self.rows_done / max(self.seconds, 1e-9)
+        """Rows that this run decided a second."""
+        return (self.rows_done - self.rows_resumed) / max(self.seconds, 1e-9)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +123,7 @@ class RunReport:
         exit_code: what the command exits with.
         message: the error that ended the run, None at a good end.
         input, output, endpoint: what was scored, to where; the endpoint without user and query.
+        resumable: whether there is work in progress that ``--resume`` goes on with.
         started_at: when the run began, ISO 8601 in UTC.
         retries, failed_rows: counts by code.
         concurrency: requests that might be in flight at the end.
@@ -122,6 +133,7 @@ class RunReport:
     status: str
     exit_code: int
     message: str | None = None
+    resumable: bool = False
     input: tuple[str, ...] = ()
     output: str | None = None
     endpoint: str | None = None
@@ -131,6 +143,7 @@ class RunReport:
     rows_read: int = 0
     rows_scored: int = 0
     rows_failed: int = 0
+    rows_resumed: int = 0
     requests: int = 0
     retries: dict[str, int] = field(default_factory=dict)
     concurrency: int | None = None

@@ -195,13 +195,16 @@ def seconds_left(metrics: RunMetrics) -> float | None:
 
 
 def summary_lines(report: RunReport) -> list[str]:
-    """What became of the rows of a run, in a few lines; none where no row was read."""
+    """What became of the rows of a run, and what is left of it, in a few lines."""
     if not report.rows_read:
-        return [] if report.exit_code else [f"the input has no rows: {report.output}"]
+        nothing = report.message is None
+        return [f"the input has no rows: {report.output}"] if nothing else _kept(report)
     failed = ""
     if report.rows_failed:
         failed = f", {report.rows_failed:,} failed ({_by_code(report.failed_rows)})"
     lines = [f"rows      {report.rows_read:,} read, {report.rows_scored:,} scored{failed}"]
+    if report.rows_resumed:
+        lines.append(f"resumed   {report.rows_resumed:,} of the rows are of earlier runs")
     retries = sum(report.retries.values())
     retried = f", {retries:,} of them retries ({_by_code(report.retries)})" if retries else ""
     at_once = "" if report.concurrency is None else f", {report.concurrency} at once in the end"
@@ -220,7 +223,14 @@ def summary_lines(report: RunReport) -> list[str]:
         lines.append(f"sent      {report.nonfinite_as_null:,} NaN or infinite numbers as null")
     if report.message is None:
         lines.append(f"output    {report.output}")
-    return lines
+    return lines + _kept(report)
+
+
+def _kept(report: RunReport) -> list[str]:
+    """What to do next, unless the error itself says so."""
+    if not report.resumable or "--resume" in (report.message or ""):
+        return []
+    return ["kept      what is done so far; the same command with --resume goes on"]
 
 
 def _by_code(counts: Mapping[str, int]) -> str:

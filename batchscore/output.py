@@ -5,46 +5,88 @@ from __future__ import annotations
 import shutil
 import sys
 import tempfile
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
+
 from batchscore.endpoint import redacted
 from batchscore.errors import OutputError, UsageError
+from batchscore.finished import FinishedOutput, RowCounts, describe, finished_output
+from batchscore.job import OTHER_SPECIFICATION, told
 from batchscore.partial import PartialFile, commit, partial_folder
 from batchscore.partial.disk import writing
+from batchscore.partial.stored import is_sealed, stored_column, stored_schema
 from batchscore.sinks import check_schema, exporter, output_format_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    import pyarrow as pa
+    from collections.abc import Callable, Iterable
 
     from batchscore.config import ScoreConfig
+    from batchscore.job import Job
 
 STANDARD_OUTPUT = "-"
 _BINARY = {"arrow", "parquet"}
 
 
+@dataclass(frozen=True)
+class UnfinishedOutput:
+    """Work in progress of the same job, as far as it can be told without the deployment.
+
+    Attributes:
+        schema: of the output; what was learned from answers is in its metadata.
+        folder: where it is.
+        go_on: opens it, cut where it is damaged, and tells what became of the rows in it.
+    """
+
+    schema: pa.Schema
+    folder: Path
+    go_on: Callable[[], RowCounts]
+
+    def check_specification(self, fingerprint: str) -> None:
+        """Raise ``UsageError`` where the deployment's specification is another one now."""
+        metadata = self.schema.metadata or {}
+        if metadata.get(b"batchscore.fingerprint", b"").decode() != fingerprint:
+            raise another_job(self.folder, [OTHER_SPECIFICATION])
+
+
+def another_job(folder: Path, differences: list[str]) -> UsageError:
+    """The error for work in progress that is not this job's."""
+    return UsageError(
+        f"{str(folder)!r} holds the work of another job: {told(differences)}; "
+        "--overwrite without --resume starts afresh"
+    )
+
+
 class FileOutput:
     """Appends to the partial file beside OUT; ``finish`` makes OUT appear, whole.
 
-    A ``BatchSink``. For standard output the work in progress is in a temporary folder, and what
-    is whole is copied out at the end: a reader of the pipe never takes a half for a whole.
+    A ``BatchSink``. First ``begin``; then ``open``, or ``go_on`` of what ``begin`` found;
+    ``close`` always comes last. For standard output the work in progress is in a temporary
+    folder, and what is whole is copied out at the end: a reader of the pipe never takes a half
+    for a whole.
     """
 
-    def __init__(self, config: ScoreConfig, identity: Mapping[str, object]) -> None:
+    def __init__(self, config: ScoreConfig) -> None:
         """Check that the output may be written, and write nothing yet.
 
         Raises:
             UsageError: it exists, its folder does not, or its format cannot be told.
         """
         self._format = output_format_of(config.output, config.output_format)
-        self._overwrite = config.overwrite
-        self._identity = identity
+        self._overwrite, self._resume = config.overwrite, config.resume
         self._temporary: Path | None = None
         self._is_closed = False
         self._out: Path | None = None
+        self._identity: dict[str, object] = {}
+        self._schema = pa.schema([])
+        self._is_ours = False
         if config.output == STANDARD_OUTPUT:
+            if config.resume:
+                raise UsageError("--resume: standard output cannot be resumed; write to a file")
             if sys.stdout.isatty() and self._format in _BINARY:
                 raise UsageError(
                     f"{self._format} is not for a terminal; redirect it, or --output-format csv"
@@ -76,13 +118,74 @@ class FileOutput:
         for option, folder in (("output", out.parent), ("work-dir", self._partial.folder.parent)):
             if not folder.is_dir():
                 raise UsageError(f"--{option}: there is no folder {str(folder)!r}")
-        if out.exists() and not self._overwrite:
-            raise UsageError(f"--output: {str(out)!r} exists; --overwrite replaces it")
-        if self._partial.exists() and not self._overwrite:
+        if self._overwrite or self._resume:
+            return
+        if out.exists():
             raise UsageError(
-                f"{str(self._partial.folder)!r} holds the work of an earlier run; "
-                "--overwrite starts afresh"
+                f"--output: {str(out)!r} exists; --overwrite replaces it, --resume accepts it if "
+                "this very job wrote it"
             )
+        if self._partial.exists():
+            raise UsageError(
+                f"{str(self._partial.folder)!r} holds the work of an earlier run; --resume goes "
+                "on with it, --overwrite starts afresh"
+            )
+
+    def begin(self, job: Job) -> FinishedOutput | UnfinishedOutput | None:
+        """Take note of the job, and find what an earlier run of it left; blocks.
+
+        Returns:
+            None where there is nothing to resume.
+
+        Raises:
+            UsageError: what is there belongs to another job.
+        """
+        self._identity = job.as_json()
+        if not self._resume or self._out is None:
+            return None
+        unfinished = self._unfinished(job)
+        if not self._out.exists():
+            return unfinished
+        found = finished_output(self._out, self._format, job)
+        if found is not None and not found.differences:
+            if unfinished is not None and self._overwrite:
+                return unfinished
+            if unfinished is None or is_sealed(self._rows):
+                # A kill came between OUT's appearing and the end of the work that led to it.
+                self._partial.discard()
+            return found
+        if self._overwrite:
+            return unfinished
+        if found is None and unfinished is not None and is_sealed(self._rows):
+            return unfinished
+        raise UsageError(self._refused(self._out, found))
+
+    def _unfinished(self, job: Job) -> UnfinishedOutput | None:
+        if not self._partial.exists():
+            return None
+        differences = job.differences(self._partial.identity() or {})
+        if differences:
+            raise another_job(self._partial.folder, differences)
+        self._is_ours = True
+        schema = stored_schema(self._rows)
+        if schema is None:
+            return None
+        return UnfinishedOutput(schema, self._partial.folder, partial(self._go_on, schema))
+
+    def _refused(self, out: Path, found: FinishedOutput | None) -> str:
+        if found is None:
+            return (
+                f"--output: {str(out)!r} exists, and nothing tells that this job wrote it; "
+                "--overwrite replaces it"
+            )
+        return (
+            f"--output: {str(out)!r} is of another job: {told(found.differences)}; "
+            "--overwrite replaces it"
+        )
+
+    @property
+    def _rows(self) -> Path:
+        return self._partial.rows_path
 
     def check_apart_from(self, files: Iterable[Path | str]) -> None:
         """Refuse to write over what is read.
@@ -103,23 +206,29 @@ class FileOutput:
     def open(self, schema: pa.Schema) -> None:
         """See ``BatchSink``."""
         self._partial.open(schema, self._identity)
+        self._schema, self._is_ours = schema, True
+
+    def _go_on(self, schema: pa.Schema) -> RowCounts:
+        self._partial.open(schema, self._identity, resume=True)
+        self._schema, self._is_ours = schema, True
+        return RowCounts.of(stored_column(self._rows, len(schema) - 1))
 
     def append(self, batch: pa.RecordBatch) -> None:
         """See ``BatchSink``."""
         self._partial.append(batch)
 
-    def finish(self) -> None:
+    def finish(self, counts: RowCounts) -> None:
         """Seal the work in progress, export it, and put it in OUT's place in one step.
+
+        Args:
+            counts: what became of the rows.
 
         Raises:
             OutputError: it cannot be written.
         """
         whole = self._partial.seal()
-        export = exporter(self._format)
-        if export is not None:
-            with writing(self._partial.export_path):
-                export.export(whole, self._partial.export_path)
-            whole = self._partial.export_path
+        if exporter(self._format) is not None:
+            whole = self._exported(whole, counts)
         if self._is_closed:
             raise OutputError("the run ended while its output was being finished")
         if self._out is not None:
@@ -131,6 +240,31 @@ class FileOutput:
             sys.stdout.buffer.flush()
         except OSError as error:
             raise OutputError(f"cannot write to standard output: {error.strerror}") from error
+
+    def _exported(self, whole: Path, counts: RowCounts) -> Path:
+        export, path = exporter(self._format), self._partial.export_path
+        assert export is not None  # noqa: S101 - for the type checker
+        # It may be a second name of OUT, which is not to be written to.
+        path.unlink(missing_ok=True)
+        try:
+            with writing(path):
+                export.export(whole, path)
+        except BaseException:
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
+            raise
+        if self._format not in _BINARY:
+            describe(path, self._schema, counts)
+        return path
+
+    def resumable(self) -> bool:
+        """Whether there is work in progress of this job that can be gone on with."""
+        return (
+            self._temporary is None
+            and self._is_ours
+            and self._identity.get("input") is not None
+            and self._partial.exists()
+        )
 
     def close(self) -> None:
         """Leave the work in progress durable; that of standard output is removed."""

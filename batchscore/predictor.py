@@ -85,7 +85,7 @@ class Predictor:
         # Encoded bodies are the largest things in memory: no more of them than can soon be sent,
         # and a few for the requests that wait to be tried again.
         self._encoded = Gate(lambda: max(_MIN_ENCODED, 2 * client.limit), _ENCODED_BYTES)
-        self._refusals = Refusals()
+        self.refusals = Refusals()
         self.decoder: AnswerDecoder | None = None
         if protocol.is_complete(signature):
             self.decoder = protocol.decoder(signature, probs=probs)
@@ -131,7 +131,7 @@ class Predictor:
         sender = _Slices(encoded, self._client, self._offload, self._read, self._run_all)
 
         async def decide_run(run: tuple[int, int]) -> list[Decided[Predictions]]:
-            return await decide(sender, *run, self._refusals)
+            return await decide(sender, *run, self.refusals)
 
         decided = await self._run_all(decide_run, bounds)
         return _merge(encoded, [part for run in decided for part in run])

@@ -21,6 +21,8 @@ from batchscore.errors import (
 from batchscore.metrics import RunMetrics, RunReport
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from batchscore.config import ScoreConfig
     from batchscore.observers import Observer
 
@@ -46,6 +48,7 @@ class Run:
         self.metrics = RunMetrics()
         self.started_at = datetime.now(UTC)
         self.fingerprint: str | None = None
+        self.resumable: Callable[[], bool] = lambda: False
         self.observer.on_start(self.metrics)
 
     def exit_code(self) -> int:
@@ -60,6 +63,7 @@ class Run:
             status=_STATUS[exit_code],
             exit_code=exit_code,
             message=message,
+            resumable=message is not None and self.resumable(),
             input=tuple(map(redacted, self.config.inputs)),
             output=redacted(self.config.output),
             endpoint=shown(self.config.url),
@@ -69,6 +73,7 @@ class Run:
             rows_read=metrics.rows_read,
             rows_scored=metrics.rows_scored,
             rows_failed=metrics.rows_failed,
+            rows_resumed=metrics.rows_resumed,
             requests=metrics.requests,
             retries=dict(metrics.retries),
             concurrency=metrics.limit,

@@ -15,21 +15,27 @@ from batchscore.codecs import ImageFolder
 from batchscore.columns import feature_columns, kept_columns
 from batchscore.connection import connect
 from batchscore.endpoint import Endpoint
-from batchscore.errors import BatchscoreError, UsageError
+from batchscore.errors import BatchscoreError, ShortageError, UsageError
+from batchscore.finished import FinishedOutput, RowCounts
+from batchscore.job import Job
 from batchscore.layout import OutputLayout, check_collisions
+from batchscore.learned import learned_outputs, with_classes, with_learned, without_classes
 from batchscore.metrics import RunMetrics
 from batchscore.observers import NullObserver
 from batchscore.offload import Threads, uninterrupted
-from batchscore.output import FileOutput
+from batchscore.output import FileOutput, UnfinishedOutput, another_job
 from batchscore.pipeline import Window, ordered_map, watching
 from batchscore.predictor import Predictor
 from batchscore.readers import OpenedInput, ReadOptions, open_reader, table_reader
 from batchscore.readers.chunks import AUTO_ROWS, chunks
+from batchscore.readers.discover import STDIN as STANDARD_INPUT
+from batchscore.resume import ends_as_before
 from batchscore.run import Run, check_reports, exit_code_of, shown
 from batchscore.writer import MemorySink, OrderedWriter
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine
+    from contextlib import AbstractAsyncContextManager
 
     import pyarrow as pa
 
@@ -85,7 +91,7 @@ async def _whole_run(
     try:
         check_reports(run.config)
         with Threads(_threads()) as offload:
-            await work(run, offload)
+            await _worked(work(run, offload))
         report = run.report(run.exit_code())
     except BaseException as error:
         if isinstance(error, BatchscoreError):
@@ -94,6 +100,14 @@ async def _whole_run(
         raise
     run.finish(report)
     return report
+
+
+async def _worked(work: Coroutine[None, None, None]) -> None:
+    try:
+        await work
+    except OSError as error:
+        ShortageError.check(error)
+        raise
 
 
 async def inspect(config: EndpointConfig) -> tuple[str, ModelSignature]:
@@ -115,8 +129,10 @@ async def inspect(config: EndpointConfig) -> tuple[str, ModelSignature]:
 async def _score_files(run: Run, offload: Offload) -> None:
     config = run.config
     Endpoint.parse(config.url)
-    identity = {"endpoint": shown(config.url), "options": config.output_options()}
-    output = FileOutput(config, identity)
+    if config.resume and STANDARD_INPUT in config.inputs:
+        raise UsageError("--resume: standard input cannot be read again; store it in a file")
+    output = FileOutput(config)
+    run.resumable = output.resumable
     try:
         options = ReadOptions(
             input_format=config.input_format,
@@ -130,19 +146,57 @@ async def _score_files(run: Run, offload: Offload) -> None:
         opened = await offload(open_reader, config.inputs, options)
         try:
             output.check_apart_from(opened.files)
-            await score_rows(run, opened, output, offload)
+            job = await offload(Job.of, config, opened)
+            earlier = await offload(output.begin, job)
+            if isinstance(earlier, FinishedOutput):
+                if await ends_as_before(run, earlier, _connected(run, offload), offload):
+                    return
+                earlier = None
+            await score_rows(run, opened, output, offload, job, earlier)
         finally:
             opened.close()
-        await uninterrupted(offload(output.finish))
+        counts = RowCounts(run.metrics.rows_done, run.metrics.failed_rows)
+        await uninterrupted(offload(output.finish, counts))
     finally:
         output.close()
 
 
-async def score_rows(run: Run, opened: OpenedInput, sink: BatchSink, offload: Offload) -> None:
-    """Score opened rows into a sink."""
+async def score_rows(
+    run: Run,
+    opened: OpenedInput,
+    sink: BatchSink,
+    offload: Offload,
+    job: Job | None = None,
+    earlier: UnfinishedOutput | None = None,
+) -> None:
+    """Score opened rows into a sink.
+
+    Args:
+        run: the run.
+        opened: the input.
+        sink: where the output goes.
+        offload: runs what blocks.
+        job: what the output's metadata tells of the job, where it may be resumed.
+        earlier: what an earlier run of the job left in the sink.
+    """
     config = run.config
     kept = kept_columns(opened.reader.schema, config.keep, config.drop, config.source_column)
-    async with connect(
+    async with _connected(run, offload) as (client, protocol):
+        signature = await client.signature()
+        run.fingerprint = signature.fingerprint()
+        signature = with_classes(signature, config)
+        if earlier is not None:
+            earlier.check_specification(run.fingerprint)
+            signature = with_learned(signature, earlier.schema.metadata)
+        scoring = _Scoring(run, opened, kept, client, protocol, signature, offload, job)
+        await scoring.run(sink, earlier)
+
+
+def _connected(
+    run: Run, offload: Offload
+) -> AbstractAsyncContextManager[tuple[Client, WireProtocol]]:
+    config = run.config
+    return connect(
         config,
         concurrency=config.concurrency,
         max_attempts=config.max_attempts,
@@ -153,15 +207,10 @@ async def score_rows(run: Run, opened: OpenedInput, sink: BatchSink, offload: Of
         metrics=run.metrics,
         offload=offload,
         on_retry=run.observer.on_retry,
-    ) as (client, protocol):
-        signature = await client.signature()
-        run.fingerprint = signature.fingerprint()
-        signature = _with_classes(signature, config)
-        job = _Job(run, opened, kept, client, protocol, signature, offload)
-        await job.run(sink)
+    )
 
 
-class _Job:
+class _Scoring:
     """One job whose signature is known: reader, predictor and writer around the pipeline."""
 
     def __init__(
@@ -173,6 +222,7 @@ class _Job:
         protocol: WireProtocol,
         signature: ModelSignature,
         offload: Offload,
+        job: Job | None,
     ) -> None:
         config = run.config
         schema = opened.reader.schema
@@ -192,11 +242,11 @@ class _Job:
         )
         self._run, self._opened, self._offload = run, opened, offload
         self._kept, self._columns = kept, {*kept, *sent}
-        self._protocol, self._client = protocol, client
+        self._protocol, self._client, self._job = protocol, client, job
         check_collisions(kept, self._output_names(), config.prefix)
 
-    async def run(self, sink: BatchSink) -> None:
-        """Score all rows."""
+    async def run(self, sink: BatchSink, earlier: UnfinishedOutput | None) -> None:
+        """Score all rows, or those that come after the ones of an earlier run."""
         sink.check(self._layout_without_rows().schema)
         config, metrics = self._run.config, self._run.metrics
         writer = OrderedWriter(
@@ -227,8 +277,10 @@ class _Job:
             self._run.observer.on_batch(metrics)
 
         try:
+            self._count_total()
+            start_row = 0 if earlier is None else await self._go_on(earlier, writer)
             async with watching(self._watch_model()):
-                await ordered_map(self._chunks(batch_rows), score, write, window)
+                await ordered_map(self._chunks(batch_rows, start_row), score, write, window)
             await uninterrupted(self._offload(writer.finish, self._layout_without_rows()))
         finally:
             writer.close()
@@ -238,16 +290,36 @@ class _Job:
         requests = max(_MIN_WINDOW_REQUESTS, 4 * self._client.limit)
         return requests * _chunk_rows(self._run.config)
 
-    async def _chunks(self, batch_rows: int | None) -> AsyncGenerator[Chunk, None]:
-        config, metrics = self._run.config, self._run.metrics
-        total = self._opened.reader.num_rows
+    def _count_total(self) -> None:
+        total, limit = self._opened.reader.num_rows, self._run.config.limit
         if total is not None:
-            metrics.total_rows = total if config.limit is None else min(total, config.limit)
+            self._run.metrics.total_rows = total if limit is None else min(total, limit)
+
+    async def _go_on(self, earlier: UnfinishedOutput, writer: OrderedWriter) -> int:
+        """Open what an earlier run left; the number of rows that are there.
+
+        Its schema counts: in the metadata stand the address and the version of the first run.
+        """
+        layout = self._layout()
+        if layout is None or not layout.schema.remove_metadata().equals(
+            earlier.schema.remove_metadata(), check_metadata=True
+        ):
+            raise another_job(earlier.folder, ["the columns of the output differ"])
+        counts = await uninterrupted(self._offload(earlier.go_on))
+        self._run.metrics.count_earlier(counts.rows, counts.failed)
+        if self._run.metrics.rows_scored:
+            self._predictor.refusals.scored()
+        writer.go_on(replace(layout, schema=earlier.schema))
+        return counts.rows
+
+    async def _chunks(self, batch_rows: int | None, start_row: int) -> AsyncGenerator[Chunk, None]:
+        config, metrics = self._run.config, self._run.metrics
         iterator = chunks(
             self._opened.reader,
             batch_rows=batch_rows,
             columns=self._columns,
             limit=config.limit,
+            start_row=start_row,
         )
         while (chunk := await self._offload(next, iterator, None)) is not None:
             metrics.rows_read += chunk.rows.num_rows
@@ -261,67 +333,44 @@ class _Job:
     def _layout(self) -> OutputLayout | None:
         """The output's layout, as soon as the predictions' types are known."""
         decoder = self._predictor.decoder
-        return None if decoder is None else self._layout_with(decoder.fields)
+        if decoder is None:
+            return None
+        return self._layout_with(decoder.fields, self._predictor.signature)
 
     def _layout_without_rows(self) -> OutputLayout:
         """The layout of a job in which no row was scored: no classes, so the list form."""
-        signature = _without_classes(self._predictor.signature)
+        signature = without_classes(self._predictor.signature)
         decoder = self._protocol.decoder(signature, probs=self._run.config.probs)
-        return self._layout_with(decoder.fields)
+        return self._layout_with(decoder.fields, signature)
 
-    def _layout_with(self, predictions: tuple[pa.Field, ...]) -> OutputLayout:
+    def _layout_with(
+        self, predictions: tuple[pa.Field, ...], signature: ModelSignature
+    ) -> OutputLayout:
         config = self._run.config
+        metadata: dict[str, object] = {
+            "endpoint": shown(config.url),
+            "fingerprint": self._run.fingerprint or "",
+            "version": __version__,
+            "options": config.output_options(),
+            "outputs": learned_outputs(signature),
+        }
+        if self._job is not None:
+            metadata["input"] = self._job.input_summary()
         return OutputLayout.make(
             self._opened.reader.schema,
             self._kept,
             predictions,
             prefix=config.prefix,
-            metadata={
-                "endpoint": shown(config.url),
-                "fingerprint": self._run.fingerprint or "",
-                "version": __version__,
-                "options": config.output_options(),
-            },
+            metadata=metadata,
         )
 
     def _output_names(self) -> list[str]:
         return [
             field.name
             for field in self._protocol.decoder(
-                _without_classes(self._predictor.signature), probs=self._run.config.probs
+                without_classes(self._predictor.signature), probs=self._run.config.probs
             ).fields
         ]
-
-
-def _with_classes(signature: ModelSignature, config: ScoreConfig) -> ModelSignature:
-    """The signature with the user's classes in its categorical output."""
-    if not config.classes:
-        return signature
-    classes = tuple(sorted(config.classes))
-    categories = [spec for spec in signature.outputs if spec.kind == "category"]
-    if len(categories) != 1:
-        raise UsageError(
-            f"--classes is for one categorical output; this deployment has {len(categories)}"
-        )
-    published = categories[0].classes
-    if published is not None and published != classes:
-        raise UsageError(
-            f"--classes: the deployment itself says that its classes are {', '.join(published)}"
-        )
-    outputs = tuple(
-        replace(spec, classes=classes) if spec is categories[0] else spec
-        for spec in signature.outputs
-    )
-    return replace(signature, outputs=outputs)
-
-
-def _without_classes(signature: ModelSignature) -> ModelSignature:
-    """The signature with what only an answer can tell left empty, where it is not known."""
-    outputs = tuple(
-        replace(spec, classes=()) if spec.kind == "category" and spec.classes is None else spec
-        for spec in signature.outputs
-    )
-    return replace(signature, outputs=outputs)
 
 
 def _chunk_rows(config: ScoreConfig) -> int:

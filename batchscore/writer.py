@@ -92,6 +92,7 @@ class OrderedWriter:
             TooManyFailuresError: more rows failed than the user allows.
         """
         self._count(scored)
+        self._check_early()
         if self._layout is None:
             layout = self._layout_of()
             if layout is None:
@@ -105,9 +106,12 @@ class OrderedWriter:
         """Write what waits, with this layout if none was ever known."""
         if self._layout is None:
             self._open(layout)
-        limit, metrics = self._max_failed_rows, self._metrics
-        if limit is not None and limit.exceeded(metrics.rows_failed, metrics.rows_read):
-            raise self._too_many(limit)
+        check_failures(self._max_failed_rows, self._metrics, self._metrics.rows_read)
+
+    def go_on(self, layout: OutputLayout) -> None:
+        """Write behind what an earlier run left in the sink, in its layout."""
+        self._layout = layout
+        self._check_early()
 
     def close(self) -> None:
         """Let go of the spool."""
@@ -126,32 +130,36 @@ class OrderedWriter:
         metrics.rows_scored += scored.chunk.rows.num_rows - len(scored.failures)
         for failure in scored.failures.values():
             metrics.failed_rows[failure.code] += 1
-        # A share can be judged early only where the number of rows is known.
-        limit = self._max_failed_rows
-        if limit is None or (limit.is_share and metrics.total_rows is None):
-            return
-        if limit.exceeded(metrics.rows_failed, metrics.total_rows or 0):
-            raise self._too_many(limit)
 
-    def _too_many(self, limit: FailureLimit) -> TooManyFailuresError:
-        allowed = f"{limit.value * 100:.4g}%" if limit.is_share else f"{limit.value:g}"
-        codes = ", ".join(f"{count} {code}" for code, count in self._metrics.failed_rows.items())
-        return TooManyFailuresError(
-            f"{self._metrics.rows_failed} rows failed ({codes}), more than --max-failed-rows "
-            f"allows ({allowed})"
-        )
+    def _check_early(self) -> None:
+        # A share can be judged early only where the number of rows is known.
+        limit, total = self._max_failed_rows, self._metrics.total_rows
+        if limit is not None and not (limit.is_share and total is None):
+            check_failures(limit, self._metrics, total or 0)
+
+
+def check_failures(limit: FailureLimit | None, metrics: RunMetrics, total: int) -> None:
+    """Raise ``TooManyFailuresError`` where more of ``total`` rows failed than the user allows."""
+    if limit is None or not limit.exceeded(metrics.rows_failed, total):
+        return
+    allowed = f"{limit.value * 100:.4g}%" if limit.is_share else f"{limit.value:g}"
+    codes = ", ".join(f"{count} {code}" for code, count in metrics.failed_rows.items())
+    raise TooManyFailuresError(
+        f"{metrics.rows_failed} rows failed ({codes}), more than --max-failed-rows allows "
+        f"({allowed})"
+    )
 
 
 class _Spool:
     """Batches of failed rows that wait for the schema, in input order."""
 
     def __init__(self, folder: Path | None) -> None:
-        self._folder = folder
+        self._folder = folder or Path(tempfile.gettempdir())
         self._file: tempfile.SpooledTemporaryFile[bytes] | None = None
         self._stream: pa.ipc.RecordBatchStreamWriter | None = None
 
     def append(self, scored: ScoredBatch) -> None:
-        with writing(self._folder or Path(tempfile.gettempdir())):
+        with writing(self._folder):
             self._append(scored)
 
     def _append(self, scored: ScoredBatch) -> None:
@@ -159,8 +167,7 @@ class _Spool:
         reasons = pa.array([str(scored.failures[row]) for row in range(columns.num_rows)])
         columns = columns.append_column("", reasons)
         if self._stream is None:
-            folder = None if self._folder is None else str(self._folder)
-            self._file = tempfile.SpooledTemporaryFile(_SPOOL_BYTES, dir=folder)  # noqa: SIM115
+            self._file = tempfile.SpooledTemporaryFile(_SPOOL_BYTES, dir=str(self._folder))  # noqa: SIM115
             self._stream = pa.ipc.new_stream(self._file, columns.schema)
         self._stream.write_batch(columns)
 

@@ -40,11 +40,10 @@ def test_every_option_is_in_the_reference():
 
 @pytest.mark.parametrize("name", ["README.md", *(p.name for p in ROOT.glob("docs/*.md"))])
 def test_every_option_that_a_page_for_users_names_exists(name):
-    """A page that names an option names one that some command has, or says it is to come."""
+    """A page that names an option names one that some command has."""
     page = ROOT / name if name == "README.md" else ROOT / "docs" / name
     known = set(re.findall(r"--[a-z][a-z-]+", (ROOT / "docs" / "commands.md").read_text()))
     known |= {"--quiet", "--cov"}  # of pip and pytest
-    known |= {"--resume"}  # named among the limits
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", page.read_text()))
     assert named <= known
 

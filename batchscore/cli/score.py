@@ -18,7 +18,7 @@ DEPLOYMENT = (
     "url", "token_command", "token_file", "protocol", "classes", "ca_bundle", "header",
     "header_file",
 )  # fmt: skip
-OUTPUT = ("output", "output_format", "probs", "prefix", "report", "overwrite", "work_dir")
+OUTPUT = ("output", "output_format", "probs", "prefix", "report", "resume", "overwrite", "work_dir")
 
 METAVARS = {
     "inputs": "INPUT", "output": "OUT", "url": "URL", "token_command": "COMMAND",

@@ -21,6 +21,7 @@ from batchscore.errors import (
     ConnectionFailedError,
     DecodeError,
     RefusedError,
+    ShortageError,
     UsageError,
 )
 from batchscore.protocols.base import Request, Response
@@ -113,6 +114,7 @@ class HTTPTransport:
                 f"({_reason(error.certificate_error)}); if it is yours, give --ca-bundle FILE"
             ) from error
         except (aiohttp.ClientError, OSError, asyncio.IncompleteReadError) as error:
+            ShortageError.check(error)
             raise ConnectionFailedError(_reason(error)) from error
         raise RefusedError(f"{self._options.endpoint.shown} redirects without end")
 

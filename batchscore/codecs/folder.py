@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from batchscore.codecs.columns import shown
-from batchscore.errors import EncodeError
+from batchscore.errors import EncodeError, ShortageError
 
 NO_FOLDER = "no folder is known to read it from; name one with --image-root"
 
@@ -59,6 +59,7 @@ class ImageFolder:
         except FileNotFoundError:
             raise EncodeError(f"{shown(cell)} does not exist in {str(self.base)!r}") from None
         except (OSError, ValueError) as error:
+            ShortageError.check(error)
             raise EncodeError(f"{shown(cell)} cannot be read: {_reason(error)}") from None
 
     def file_size(self, cell: str) -> int:

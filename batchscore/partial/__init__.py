@@ -95,6 +95,11 @@ class PartialFile:
         return self.folder / EXPORT
 
     @property
+    def rows_path(self) -> Path:
+        """The file of rows, which sealing makes an Arrow IPC file."""
+        return self.folder / ROWS
+
+    @property
     def num_batches(self) -> int:
         """How many record batches the file has so far."""
         return len(self._blocks) // BLOCK.size
@@ -183,6 +188,9 @@ class PartialFile:
         with self._failing():
             sync_data(data)
             sync_data(journal)
+            # What has no name any more is still written to without an error.
+            if not self.rows_path.exists():
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         self._unsynced = False
         self._synced_at = self._clock()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import filecmp
 import os
 import shutil
 import sys
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 _COPY_BYTES = 2**20
 _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
 _NO_HANDLES = frozenset({errno.EMFILE, errno.ENFILE})
+_TOO_LARGE = frozenset({errno.EFBIG})
 _NOT_ALLOWED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 
@@ -29,6 +31,8 @@ def output_error(path: Path, error: OSError) -> OutputError:
         advice = "free some and run the same command with --resume"
     elif error.errno in _NO_HANDLES:
         advice = "raise the limit (ulimit -n) and run the same command with --resume"
+    elif error.errno in _TOO_LARGE:
+        advice = "raise the limit (ulimit -f) and run the same command with --resume"
     elif error.errno in _NOT_ALLOWED:
         advice = "allow it, or choose another place for the output"
     else:
@@ -103,7 +107,10 @@ def _move(path: Path, out: Path, *, overwrite: bool) -> None:
         # Unlike a rename, a link fails where the name is taken.
         out.hardlink_to(path)
     except FileExistsError:
-        raise _already_there(out) from None
+        # A kill may have come when OUT was in its place and the rest was not yet removed.
+        if not filecmp.cmp(path, out, shallow=False):
+            raise _already_there(out) from None
+        path.unlink()
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise
@@ -127,6 +134,9 @@ def _copy_and_move(path: Path, out: Path, *, overwrite: bool) -> None:
             shutil.copyfileobj(source, copy, _COPY_BYTES)
             copy.flush()
             os.fsync(copy)
+        # Also what an output's extended attributes tell of it.
+        with contextlib.suppress(OSError):
+            shutil.copystat(path, beside)
         _move(beside, out, overwrite=overwrite)
     finally:
         with contextlib.suppress(OSError):

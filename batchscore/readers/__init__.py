@@ -43,6 +43,7 @@ class OpenedInput:
         image_base: the folder that relative picture paths in the data start from.
         image_root: the folder that no picture may be outside of.
         is_pictures: whether the rows are picture files.
+        is_stream: whether something of it can be read only once.
     """
 
     reader: Reader
@@ -50,6 +51,7 @@ class OpenedInput:
     image_base: Path
     image_root: Path
     is_pictures: bool
+    is_stream: bool = False
     _resources: ExitStack = field(default_factory=ExitStack)
 
     def close(self) -> None:
@@ -90,6 +92,7 @@ def open_reader(inputs: Sequence[str], options: ReadOptions) -> OpenedInput:
             image_base=Path.cwd() if found.is_pictures else found.root,
             image_root=found.root,
             is_pictures=found.is_pictures,
+            is_stream=any(file.is_stream for file in found.files),
             _resources=stack.pop_all(),
         )
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pyarrow as pa
 
-from batchscore.errors import InputError, OutputError
+from batchscore.errors import InputError, OutputError, ShortageError
 from batchscore.readers.discover import STDIN, InputFile
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ def blaming(name: str) -> Iterator[None]:
     except MemoryError:
         raise
     except (OSError, EOFError, pa.ArrowException) as error:
+        ShortageError.check(error)
         reason = getattr(error, "strerror", None) or str(error).strip() or "it is damaged"
         raise InputError(f"{name}: cannot be read: {reason.splitlines()[0]}") from error
 

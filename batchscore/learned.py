@@ -1,0 +1,75 @@
+"""What the specification leaves open: said by the user, learned from answers, kept for resuming."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from batchscore.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from batchscore.config import ScoreConfig
+    from batchscore.schema import FeatureSpec, ModelSignature
+
+
+def with_classes(signature: ModelSignature, config: ScoreConfig) -> ModelSignature:
+    """The signature with the user's classes in its categorical output."""
+    if not config.classes:
+        return signature
+    classes = tuple(sorted(config.classes))
+    categories = [spec for spec in signature.outputs if spec.kind == "category"]
+    if len(categories) != 1:
+        raise UsageError(
+            f"--classes is for one categorical output; this deployment has {len(categories)}"
+        )
+    published = categories[0].classes
+    if published is not None and published != classes:
+        raise UsageError(
+            f"--classes: the deployment itself says that its classes are {', '.join(published)}"
+        )
+    outputs = tuple(
+        replace(spec, classes=classes) if spec is categories[0] else spec
+        for spec in signature.outputs
+    )
+    return replace(signature, outputs=outputs)
+
+
+def without_classes(signature: ModelSignature) -> ModelSignature:
+    """The signature with what only an answer can tell left empty, where it is not known."""
+    outputs = tuple(
+        replace(spec, classes=()) if spec.kind == "category" and spec.classes is None else spec
+        for spec in signature.outputs
+    )
+    return replace(signature, outputs=outputs)
+
+
+def learned_outputs(signature: ModelSignature) -> list[dict[str, object]]:
+    """What may have been learned from answers, for the output's metadata."""
+    return [
+        {"name": spec.name, "classes": spec.classes, "media_type": spec.media_type}
+        for spec in signature.outputs
+        if spec.classes is not None or spec.media_type is not None
+    ]
+
+
+def with_learned(
+    signature: ModelSignature, metadata: Mapping[bytes, bytes] | None
+) -> ModelSignature:
+    """The signature with what the first run of the job learned, from the output's metadata."""
+    try:
+        found = json.loads((metadata or {})[b"batchscore.outputs"])
+        learned = {item["name"]: item for item in found}
+    except (KeyError, TypeError, ValueError):
+        return signature
+
+    def completed(spec: FeatureSpec) -> FeatureSpec:
+        item = learned.get(spec.name, {})
+        classes, media_type = item.get("classes"), item.get("media_type")
+        if spec.classes is None and classes is not None:
+            spec = replace(spec, classes=tuple(classes))
+        return spec if spec.media_type is not None else replace(spec, media_type=media_type)
+
+    return replace(signature, outputs=tuple(map(completed, signature.outputs)))

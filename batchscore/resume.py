@@ -1,0 +1,67 @@
+"""A run whose output is there already, and whole."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from batchscore.errors import StoppedError, TemporaryError, UsageError
+from batchscore.job import OTHER_SPECIFICATION
+from batchscore.writer import check_failures
+
+if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
+    from batchscore.client.client import Client
+    from batchscore.finished import FinishedOutput
+    from batchscore.offload import Offload
+    from batchscore.protocols.base import WireProtocol
+    from batchscore.run import Run
+
+_log = logging.getLogger("batchscore")
+
+
+async def ends_as_before(
+    run: Run,
+    finished: FinishedOutput,
+    connection: AbstractAsyncContextManager[tuple[Client, WireProtocol]],
+    offload: Offload,
+) -> bool:
+    """Make the run end as the one that wrote the output; False where it is to be replaced.
+
+    The deployment is asked only for its specification. Where it is gone or refuses by now, the
+    output is taken for what it says.
+
+    Raises:
+        UsageError: the deployment is another one, and the output is not to be replaced.
+        TooManyFailuresError: more rows failed then than the user allows now.
+    """
+    if not await _is_same_model(run, finished, connection):
+        return False
+    counts = await offload(finished.counts)
+    run.metrics.total_rows = counts.rows
+    run.metrics.count_earlier(counts.rows, counts.failed)
+    check_failures(run.config.max_failed_rows, run.metrics, counts.rows)
+    return True
+
+
+async def _is_same_model(
+    run: Run,
+    finished: FinishedOutput,
+    connection: AbstractAsyncContextManager[tuple[Client, WireProtocol]],
+) -> bool:
+    try:
+        async with connection as (client, _):
+            signature = await client.signature()
+    except (StoppedError, TemporaryError) as error:
+        _log.warning("%s is whole; the deployment was not asked: %s", finished.path, error)
+        return True
+    run.fingerprint = signature.fingerprint()
+    if run.fingerprint == finished.specification:
+        return True
+    if run.config.overwrite:
+        return False
+    raise UsageError(
+        f"--output: {str(finished.path)!r} is of another job: {OTHER_SPECIFICATION}; "
+        "--overwrite replaces it"
+    )
