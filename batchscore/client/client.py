@@ -13,6 +13,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_aft
 from batchscore.client.controller import Outcome, Result, RetryBudget
 from batchscore.client.outage import Outage
 from batchscore.client.retry import RetryPolicy, parse_retry_after
+from batchscore.client.token import SharedToken
 from batchscore.client.transport import monotonic_s
 from batchscore.errors import (
     AttemptError,
@@ -89,7 +90,7 @@ class Client:
         self._metrics.limit = limiter.limit
         self._offload = offload
         self._on_retry = on_retry
-        self._token = _Token(read_token, offload)
+        self._token = SharedToken(read_token, offload)
         self._outage = Outage(max_outage_s, endpoint.host_and_port, self.check_model)
         self._fingerprint: str | None = None
         self._answers = 0
@@ -402,29 +403,3 @@ _LOAD = {
 
 class _AfreshError(Exception):
     """Raised when a request waited through an outage: its failed tries tell nothing."""
-
-
-class _Token:
-    """The token that all workers share, read again when one of them is refused."""
-
-    def __init__(self, read: Callable[[], str | None], offload: Offload) -> None:
-        self._read = read
-        self._offload = offload
-        self._lock = asyncio.Lock()
-        self._is_read = False
-        self._token: str | None = None
-
-    async def current(self) -> str | None:
-        if not self._is_read:
-            async with self._lock:
-                if not self._is_read:
-                    self._token = await self._offload(self._read)
-                    self._is_read = True
-        return self._token
-
-    async def renewed(self, refused: str | None) -> str | None:
-        """A token other than the refused one, if the source has one by now."""
-        async with self._lock:
-            if self._token == refused:
-                self._token = await self._offload(self._read)
-            return self._token

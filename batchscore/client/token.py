@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -13,9 +14,11 @@ from typing import TYPE_CHECKING
 from batchscore.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from batchscore.config import EndpointConfig
+    from batchscore.offload import Offload
 
 TOKEN_VARIABLE = "BATCHSCORE_TOKEN"  # noqa: S105 - the name of a variable, not a token
 _COMMAND_TIMEOUT_S = 60.0
@@ -120,3 +123,30 @@ def _checked(token: str | None) -> str | None:
     if not (token.isascii() and token.isprintable()) or " " in token:
         raise UsageError("the token holds characters that no HTTP header can carry")
     return token
+
+
+class SharedToken:
+    """The token that all workers share, read again when one of them is refused."""
+
+    def __init__(self, read: Callable[[], str | None], offload: Offload) -> None:
+        self._read = read
+        self._offload = offload
+        self._lock = asyncio.Lock()
+        self._is_read = False
+        self._token: str | None = None
+
+    async def current(self) -> str | None:
+        """The token as it was last read; read now, where it never was."""
+        if not self._is_read:
+            async with self._lock:
+                if not self._is_read:
+                    self._token = await self._offload(self._read)
+                    self._is_read = True
+        return self._token
+
+    async def renewed(self, refused: str | None) -> str | None:
+        """A token other than the refused one, if the source has one by now."""
+        async with self._lock:
+            if self._token == refused:
+                self._token = await self._offload(self._read)
+            return self._token
