@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -41,7 +42,8 @@ class Gate:
             if turn.done() and not turn.cancelled():
                 self.leave(weight)
             else:
-                self._waiting.remove((turn, weight))
+                with suppress(ValueError):  # it may have been passed over already
+                    self._waiting.remove((turn, weight))
                 self.refresh()
             raise
 
@@ -53,10 +55,12 @@ class Gate:
 
     def refresh(self) -> None:
         """Let in who fits now; to be called where there may be more places than before."""
-        while self._waiting and self._fits(self._waiting[0][1]):
+        while self._waiting and (self._waiting[0][0].done() or self._fits(self._waiting[0][1])):
             turn, weight = self._waiting.popleft()
-            self._take(weight)
-            turn.set_result(None)
+            # A cancelled task learns of it only when it runs next; its turn is over now.
+            if not turn.done():
+                self._take(weight)
+                turn.set_result(None)
 
     def _fits(self, weight: float) -> bool:
         return self._inside == 0 or (
