@@ -47,7 +47,9 @@ def command(*words: object) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if "BATCHSCORE_" not in name}
+    # Without the measuring of coverage: it could not write its own file on a full disk, and says so.
+    foreign = ("BATCHSCORE_", "COV_", "COVERAGE_")
+    return {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
 
 
 def run(folder: Path, *words: object, **options) -> subprocess.CompletedProcess[str]:
