@@ -47,7 +47,7 @@ def command(*words: object) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    # Without the measuring of coverage: it could not write its own file on a full disk, and says so.
+    # Without the measuring of coverage, which on a full disk cannot write its own file and says so.
     foreign = ("BATCHSCORE_", "COV_", "COVERAGE_")
     return {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
 
