@@ -323,7 +323,7 @@ class FaultServer:
             return tensor_value(value) if self.tensor_json else npy_value(value)
         if isinstance(value, np.generic):
             return value.item()
-        raise NotImplementedError(f"{type(value).__name__} has no place on the wire")
+        raise TypeError(f"{type(value).__name__} has no place on the wire")
 
     # How it is sent
 
