@@ -10,7 +10,7 @@ from batchscore.client.client import Client
 from batchscore.client.limiter import AdaptiveLimiter, FixedLimiter
 from batchscore.client.retry import RetryPolicy, moved_treatments
 from batchscore.client.token import TokenSource
-from batchscore.client.transport import HTTPTransport, TransportOptions, parse_headers
+from batchscore.client.transport import TransportOptions, parse_headers
 from batchscore.endpoint import Endpoint
 from batchscore.protocols import protocol as protocol_named
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from batchscore.metrics import RunMetrics
     from batchscore.offload import Offload
     from batchscore.protocols.base import WireProtocol
+    from batchscore.runtime import Runtime
     from batchscore.units import Rate
 
 _log = logging.getLogger("batchscore")
@@ -36,6 +37,7 @@ async def connect(
     retry: RetryTable,
     metrics: RunMetrics,
     offload: Offload,
+    runtime: Runtime,
     rate: Rate | None = None,
     slice_size: SliceSize | None = None,
     max_outage_s: float = 0.0,
@@ -65,7 +67,7 @@ async def connect(
         return token
 
     with closing(source):
-        async with HTTPTransport(options) as transport:
+        async with runtime.transport(options) as transport:
             client = Client(
                 endpoint=endpoint,
                 protocol=protocol,
@@ -73,7 +75,9 @@ async def connect(
                 limiter=AdaptiveLimiter(rate)
                 if concurrency == "auto"
                 else FixedLimiter(concurrency, rate),
-                policy=RetryPolicy(max_attempts, protocol.treatment, moved_treatments(retry)),
+                policy=RetryPolicy(
+                    max_attempts, protocol.treatment, moved_treatments(retry), runtime.random
+                ),
                 read_token=read_and_warn,
                 metrics=metrics,
                 offload=offload,

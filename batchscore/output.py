@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from batchscore.config import ScoreConfig
     from batchscore.job import Job
+    from batchscore.runtime import Runtime
 
 STANDARD_OUTPUT = "-"
 _BINARY = {"arrow", "parquet"}
@@ -70,7 +71,7 @@ class FileOutput:
     for a whole.
     """
 
-    def __init__(self, config: ScoreConfig) -> None:
+    def __init__(self, config: ScoreConfig, runtime: Runtime) -> None:
         """Check that the output may be written, and write nothing yet.
 
         Raises:
@@ -78,6 +79,7 @@ class FileOutput:
         """
         self._format = output_format_of(config.output, config.output_format)
         self._overwrite, self._resume = config.overwrite, config.resume
+        self._disk, self._clock = runtime.disk, runtime.clock
         self._temporary: Path | None = None
         self._is_closed = False
         self._out: Path | None = None
@@ -95,7 +97,7 @@ class FileOutput:
                 raise UsageError(f"--work-dir: there is no folder {str(config.work_dir)!r}")
             work_dir = None if config.work_dir is None else str(config.work_dir)
             self._temporary = Path(tempfile.mkdtemp(prefix="batchscore-", dir=work_dir))
-            self._partial = PartialFile(self._temporary / "output.partial")
+            self._partial = self._partial_file(self._temporary / "output.partial")
         else:
             if "://" in config.output:
                 raise UsageError(
@@ -103,8 +105,11 @@ class FileOutput:
                     "to yet; name a file"
                 )
             self._out = Path(config.output)
-            self._partial = PartialFile(partial_folder(self._out, config.work_dir))
+            self._partial = self._partial_file(partial_folder(self._out, config.work_dir))
             self._check_place(self._out)
+
+    def _partial_file(self, folder: Path) -> PartialFile:
+        return PartialFile(folder, disk=self._disk, clock=self._clock)
 
     def _check_place(self, out: Path) -> None:
         if out.is_symlink() and not out.exists():
@@ -232,7 +237,7 @@ class FileOutput:
         if self._is_closed:
             raise OutputError("the run ended while its output was being finished")
         if self._out is not None:
-            commit(whole, self._out, overwrite=self._overwrite)
+            commit(self._disk, whole, self._out, overwrite=self._overwrite)
             return
         try:
             with whole.open("rb") as file:
@@ -245,13 +250,13 @@ class FileOutput:
         export, path = exporter(self._format), self._partial.export_path
         assert export is not None  # noqa: S101 - for the type checker
         # It may be a second name of OUT, which is not to be written to.
-        path.unlink(missing_ok=True)
+        self._disk.unlink(path)
         try:
             with writing(path):
                 export.export(whole, path)
         except BaseException:
             with suppress(OSError):
-                path.unlink(missing_ok=True)
+                self._disk.unlink(path)
             raise
         if self._format not in _BINARY:
             describe(path, self._schema, counts)

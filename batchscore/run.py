@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from batchscore.config import ScoreConfig
     from batchscore.observers import Observer
+    from batchscore.runtime import Runtime
 
 _STATUS = {
     0: "ok",
@@ -43,9 +44,10 @@ class Run:
 
     config: ScoreConfig
     observer: Observer
+    runtime: Runtime
 
     def __post_init__(self) -> None:
-        self.metrics = RunMetrics()
+        self.metrics = RunMetrics(clock=self.runtime.clock)
         self.started_at = datetime.now(UTC)
         self.fingerprint: str | None = None
         self.resumable: Callable[[], bool] = lambda: False

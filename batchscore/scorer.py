@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from dataclasses import replace
 from math import prod
 from pathlib import Path
@@ -31,6 +30,7 @@ from batchscore.readers.chunks import AUTO_ROWS, chunks
 from batchscore.readers.discover import STDIN as STANDARD_INPUT
 from batchscore.resume import ends_as_before
 from batchscore.run import Run, check_reports, exit_code_of, shown
+from batchscore.runtime import Runtime
 from batchscore.writer import MemorySink, OrderedWriter
 
 if TYPE_CHECKING:
@@ -54,13 +54,16 @@ _WINDOW_BYTES = 256 * 2**20
 _CHECK_MODEL_EVERY_S = 180.0
 
 
-async def score(config: ScoreConfig, *, observer: Observer | None = None) -> RunReport:
+async def score(
+    config: ScoreConfig, *, observer: Observer | None = None, runtime: Runtime | None = None
+) -> RunReport:
     """Score the input of a configuration into its output file.
 
     Raises:
         BatchscoreError: the job ended early; its reports are written all the same.
     """
-    return await _whole_run(Run(config, observer or NullObserver()), _score_files)
+    run = Run(config, observer or NullObserver(), runtime or Runtime())
+    return await _whole_run(run, _score_files)
 
 
 async def score_data(
@@ -80,7 +83,7 @@ async def score_data(
         )
         await score_rows(run, opened, sink, offload)
 
-    await _whole_run(Run(config, observer or NullObserver()), score_table)
+    await _whole_run(Run(config, observer or NullObserver(), Runtime()), score_table)
     return sink.table()
 
 
@@ -90,7 +93,7 @@ async def _whole_run(
     """Do the work of a run, and report it whatever its end is."""
     try:
         check_reports(run.config)
-        with Threads(_threads()) as offload:
+        with run.runtime.offload() as offload:
             await _worked(work(run, offload))
         report = run.report(run.exit_code())
     except BaseException as error:
@@ -122,6 +125,7 @@ async def inspect(config: EndpointConfig) -> tuple[str, ModelSignature]:
             retry=RetryTable(),
             metrics=RunMetrics(),
             offload=offload,
+            runtime=Runtime(),
         ) as (client, protocol):
             return protocol.name, await client.signature()
 
@@ -131,7 +135,7 @@ async def _score_files(run: Run, offload: Offload) -> None:
     Endpoint.parse(config.url)
     if config.resume and STANDARD_INPUT in config.inputs:
         raise UsageError("--resume: standard input cannot be read again; store it in a file")
-    output = FileOutput(config)
+    output = FileOutput(config, run.runtime)
     run.resumable = output.resumable
     try:
         options = ReadOptions(
@@ -206,6 +210,7 @@ def _connected(
         max_outage_s=config.max_outage,
         metrics=run.metrics,
         offload=offload,
+        runtime=run.runtime,
         on_retry=run.observer.on_retry,
     )
 
@@ -387,8 +392,3 @@ def _slice_size(config: ScoreConfig) -> SliceSize:
 def _array_bytes(signature: ModelSignature) -> int:
     """Bytes a row of the array outputs, whose size is known before the first answer."""
     return sum(4 * prod(spec.shape) for spec in signature.outputs if spec.kind == "array")
-
-
-def _threads() -> int:
-    # One reads, one writes, the others encode and decode.
-    return 2 + (os.cpu_count() or 1)

@@ -18,7 +18,14 @@ from hypothesis import strategies as st
 from pyarrow import feather
 
 from batchscore.errors import OutputError, UsageError
-from batchscore.partial import PartialFile, commit, output_error, partial_folder, serialize_batch
+from batchscore.partial import (
+    Disk,
+    PartialFile,
+    commit,
+    output_error,
+    partial_folder,
+    serialize_batch,
+)
 from batchscore.partial.journal import LINE_BYTES, entries
 
 if TYPE_CHECKING:
@@ -662,7 +669,7 @@ def test_commit_moves_the_file(place: tuple[Path, Path]) -> None:
     folder, out = place
     path = sealed(folder)
     whole = path.read_bytes()
-    commit(path, out, overwrite=False)
+    commit(Disk(), path, out, overwrite=False)
     assert out.read_bytes() == whole
     assert not folder.exists()
     assert [item.name for item in out.parent.iterdir()] == ["out.arrow"]
@@ -674,7 +681,7 @@ def test_commit_spares_what_appeared(place: tuple[Path, Path]) -> None:
     path = sealed(folder)
     out.write_text("precious")
     with pytest.raises(UsageError, match="appeared while the job ran"):
-        commit(path, out, overwrite=False)
+        commit(Disk(), path, out, overwrite=False)
     assert out.read_text() == "precious"
     assert resumable_rows(folder) == 8
 
@@ -685,7 +692,7 @@ def test_commit_overwrites_when_told(place: tuple[Path, Path]) -> None:
     path = sealed(folder)
     whole = path.read_bytes()
     out.write_text("old")
-    commit(path, out, overwrite=True)
+    commit(Disk(), path, out, overwrite=True)
     assert out.read_bytes() == whole
     assert not folder.exists()
 
@@ -695,7 +702,7 @@ def test_commit_of_an_export(tmp_path: Path) -> None:
     partial = PartialFile(tmp_path / "out.csv.partial")
     sealed(partial.folder)
     partial.export_path.write_text("a,b\n")
-    commit(partial.export_path, tmp_path / "out.csv", overwrite=False)
+    commit(Disk(), partial.export_path, tmp_path / "out.csv", overwrite=False)
     assert [item.name for item in tmp_path.iterdir()] == ["out.csv"]
 
 
@@ -704,7 +711,7 @@ def test_commit_to_a_folder_that_is_gone(place: tuple[Path, Path]) -> None:
     folder, out = place
     path = sealed(folder)
     with pytest.raises(OutputError, match=r"gone/out\.arrow': No such file or directory"):
-        commit(path, out.parent / "gone" / "out.arrow", overwrite=False)
+        commit(Disk(), path, out.parent / "gone" / "out.arrow", overwrite=False)
     assert path.exists()
 
 
