@@ -286,6 +286,9 @@ class _Scoring:
             start_row = 0 if earlier is None else await self._go_on(earlier, writer)
             async with watching(self._watch_model()):
                 await ordered_map(self._chunks(batch_rows, start_row), score, write, window)
+            if metrics.requests:
+                # What changed since the last look must not come into a file that is whole.
+                await self._client.check_model()
             await uninterrupted(self._offload(writer.finish, self._layout_without_rows()))
         finally:
             writer.close()

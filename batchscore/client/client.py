@@ -50,6 +50,7 @@ Send = Callable[[Request, Mapping[str, str]], Awaitable[Response]]
 # Before the first answer ever, an unreachable host is more likely a typing error than an outage.
 # One more connection may be tried at the end of this time, and takes up to 5 s.
 _FIRST_ANSWER_WITHIN_S = 4.0
+_CHECK_WITHIN_S = 10.0
 _SILENT_PROBES = 3
 # Shorter header values are no secrets, and taking them out would garble a message.
 _SHORTEST_SECRET = 4
@@ -148,11 +149,14 @@ class Client:
         Raises:
             ModelChangedError: it is not the one that the job began with.
         """
+        request = self._protocol.metadata_request(self._endpoint.url)
         try:
-            request = self._protocol.metadata_request(self._endpoint.url)
-            response = await self._try(request, self._transport.send)
+            async with asyncio.timeout(_CHECK_WITHIN_S):
+                response: Response = await self._retrying(self._is_retried, self._backoff_s)(
+                    self._try, request, self._transport.send
+                )
             fingerprint = self._protocol.parse_metadata(response).fingerprint()
-        except (AttemptError, MetadataError) as error:
+        except (AttemptError, MetadataError, TimeoutError) as error:
             # A gateway's page in between is no other model.
             _log.info("the specification could not be read again: %s", error)
             return
@@ -246,18 +250,21 @@ class Client:
 
         async def probe() -> bool:
             nonlocal silent
-            if silent >= _SILENT_PROBES:
-                # The row that asks may itself be what takes the server down.
-                return await self._gives_specification()
-            try:
-                await self._in_slot(request, 1)
-            except HTTPStatusError as error:
-                # A proxy may answer in its place, and its specification too.
-                return self._policy.blames_rows(error, others_answered=False)
-            except AttemptError as error:
-                silent += 1
-                return self._policy.blames_rows(error, others_answered=False)
-            return True
+            if silent < _SILENT_PROBES:
+                try:
+                    await self._in_slot(request, 1)
+                except AttemptTimeoutError:
+                    silent = _SILENT_PROBES
+                except HTTPStatusError as error:
+                    # A proxy may answer in its place, and its specification too.
+                    return self._policy.blames_rows(error, others_answered=False)
+                except AttemptError as error:
+                    silent += 1
+                    return self._policy.blames_rows(error, others_answered=False)
+                else:
+                    return True
+            # The row that asks may itself be what takes the server down, or keeps it busy.
+            return await self._gives_specification()
 
         await self._outage.ride_out(away.last, probe)
 

@@ -158,9 +158,11 @@ class PartialFile:
         with writing(self.folder):
             self._disk.make_folder(self.folder)
             self._lock()
-            wanted = json.loads(json.dumps(dict(identity)))
-            if not (resume and self.identity() == wanted and self._recover(schema)):
-                self._start(head, wanted)
+            try:
+                self._begin(head, json.loads(json.dumps(dict(identity))), resume=resume)
+            except BaseException:
+                self._close_files()
+                raise
             self._synced_at = self._clock()
         return self.rows
 
@@ -259,6 +261,11 @@ class PartialFile:
         self._blocks += BLOCK.pack(entry.offset, entry.metadata_bytes, entry.body_bytes)
         self._end = entry.end
         self.rows += entry.rows
+
+    def _begin(self, head: bytes, identity: dict[str, object], *, resume: bool) -> None:
+        assert self._schema is not None  # noqa: S101 - for the type checker
+        if not (resume and self.identity() == identity and self._recover(self._schema)):
+            self._start(head, identity)
 
     def _start(self, head: bytes, identity: Mapping[str, object]) -> None:
         """Fresh files; the job's identity comes last and says that the others are there."""
