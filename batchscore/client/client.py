@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import logging
+import math
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import TYPE_CHECKING, TypeVar
 
@@ -94,7 +95,7 @@ class Client:
         self._token = SharedToken(read_token, offload)
         self._outage = Outage(max_outage_s, endpoint.host_and_port, self.check_model)
         self._fingerprint: str | None = None
-        self._answers = 0
+        self._answered_s = -math.inf
 
     @property
     def limit(self) -> int:
@@ -188,35 +189,35 @@ class Client:
             RefusedError: the same would happen to every batch.
         """
         request = self._protocol.score_request(self._endpoint.url, body)
-        # Answers to others, counted at the start and after each failed try of this request.
-        answers = [self._answers]
+        # When this request began, and when each try of it failed.
+        failed_s = [monotonic_s()]
 
         async def attempt() -> T:
-            if not alone and await self._outage.passed() and len(answers) > 1:
+            if not alone and await self._outage.passed() and len(failed_s) > 1:
                 raise _AfreshError
-            return await read(await self._in_slot(request, rows))
-
-        async def counted_attempt() -> T:
             try:
-                result = await attempt()
+                response = await self._in_slot(request, rows)
+                arrived_s = monotonic_s()
+                result = await read(response)
             except DecodeError as error:
-                answers.append(self._answers)
+                failed_s.append(monotonic_s())
                 raise DecodeError(self._without_secrets(str(error))) from error
             except AttemptError:
-                answers.append(self._answers)
+                failed_s.append(monotonic_s())
                 raise
-            self._answers += 1
+            self._answered_s = max(self._answered_s, arrived_s)
             return result
 
         self._budget.on_request()
         try:
             while True:
                 try:
-                    return await self._retrying(self._is_retried, self._budgeted_s)(counted_attempt)
+                    return await self._retrying(self._is_retried, self._budgeted_s)(attempt)
                 except _AfreshError:
-                    answers = [self._answers]
+                    failed_s = [monotonic_s()]
         except AttemptError as error:
-            others_answered = answers[-1] > answers[-2]
+            # Since the try before the last; when the answer came counts, not when it was read.
+            others_answered = self._answered_s > failed_s[-2]
             if self._policy.blames_rows(error, others_answered=others_answered):
                 # Rows that time out would take their time again to be sure of them.
                 is_certain = isinstance(error, AttemptTimeoutError) or self._policy.blames_rows(

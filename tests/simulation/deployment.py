@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 ANIMALS = ("bird", "cat", "dog")
 _CALM_S = 3600.0
+_SPECIFICATION = (-1, 0)
 
 
 def answer_of(plan: Plan, row: int, *, changed: bool) -> dict[str, Any]:
@@ -153,16 +154,17 @@ class SimulatedDeployment:
     ) -> Response:
         await asyncio.sleep(self._random.expovariate(1 / 0.002))
         self._look()
+        rows = [int(row["x"]) for row in json.loads(request.body)["rows"]] if request.body else []
+        key = (rows[0], len(rows)) if rows else _SPECIFICATION
         if self._away is not None:
+            self._failed[key] += 1
             return await self._answer_in_its_place(self._away)
         if not self._accepts(request, headers.get("Authorization")):
             return _error(401, "the token has expired")
         if request.body is None:
             return await self._described()
-        rows = [int(row["x"]) for row in json.loads(request.body)["rows"]]
-        if rows and rows[0] < self.resumed:
+        if rows[0] < self.resumed:
             self.violations.append(f"row {rows[0]} was sent, though {self.resumed} were written")
-        key = (rows[0], len(rows))
         self._asked += 1
         self.most_in_flight = max(self.most_in_flight, self._asked)
         try:
@@ -192,7 +194,7 @@ class SimulatedDeployment:
 
     async def _described(self) -> Response:
         await asyncio.sleep(self._plan.latency_s)
-        key = (-1, 0)
+        key = _SPECIFICATION
         if self._random.random() < self._plan.fault_share and not self._failed[key]:
             self._failed[key] += 1
             return _error(500, "no specification now")
