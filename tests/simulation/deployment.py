@@ -68,7 +68,7 @@ class SimulatedDeployment:
         self._first_s: float | None = None
         self._failed: Counter[tuple[int, int]] = Counter()
         self._asked = 0
-        self._in_flight: set[asyncio.Future[None]] = set()
+        self._in_flight: dict[asyncio.Future[None], None] = {}
         self._working = 0
         self._tokens = 0
         self._token_until_s: float | None = None
@@ -131,7 +131,7 @@ class SimulatedDeployment:
     ) -> Response:
         """As ``Transport.send``."""
         fate: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._in_flight.add(fate)
+        self._in_flight[fate] = None
         try:
             async with asyncio.timeout(options.timeout_s):
                 work = asyncio.ensure_future(self._answer(request, headers, options))
@@ -146,7 +146,7 @@ class SimulatedDeployment:
         except TimeoutError:
             raise AttemptTimeoutError(f"no whole answer within {options.timeout_s:g} s") from None
         finally:
-            self._in_flight.discard(fate)
+            del self._in_flight[fate]
             fate.cancel()
 
     async def _answer(
