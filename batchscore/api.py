@@ -7,8 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from batchscore.config import ScoreConfig, Token, configured
+from batchscore.config import RescoreConfig, ScoreConfig, Token, configured
 from batchscore.errors import UsageError
+from batchscore.rescorer import rescore as rescore_config
 from batchscore.scorer import score as score_config
 from batchscore.scorer import score_data
 
@@ -73,6 +74,48 @@ async def score_async(
         **options,
     }
     return await score_config(configured(ScoreConfig, values), observer=observer)
+
+
+def rescore(
+    output: str | PathLike[str],
+    *,
+    url: str,
+    token: Token = None,
+    observer: Observer | None = None,
+    **options: Any,
+) -> RunReport:
+    """Send only the rows of an output that failed; what comes back takes their places.
+
+    The output, an ``.arrow`` or ``.parquet`` file that ``score`` wrote, tells itself how it was
+    scored. It is replaced in one step at the end.
+
+    Args:
+        output: the file.
+        url: as in ``score``; the deployment must have the same specification.
+        token: as in ``score``.
+        observer: as in ``score``.
+        **options: named as on the command line: ``input=["in.parquet"]``, ``concurrency=8``, ...
+
+    Returns:
+        The report, of all rows of the output; those that were scored before are ``rows_resumed``.
+
+    Raises:
+        UsageError, StoppedError, TemporaryError: as in ``score``; the output is as it was.
+    """
+    return _run(rescore_async(output, url=url, token=token, observer=observer, **options))
+
+
+async def rescore_async(
+    output: str | PathLike[str],
+    *,
+    url: str,
+    token: Token = None,
+    observer: Observer | None = None,
+    **options: Any,
+) -> RunReport:
+    """The same as ``rescore``, for async code."""
+    values = {"output": str(output), "url": url, "token": token, **options}
+    return await rescore_config(configured(RescoreConfig, values), observer=observer)
 
 
 def score_table(
