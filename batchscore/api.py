@@ -65,9 +65,8 @@ async def score_async(
     **options: Any,
 ) -> RunReport:
     """The same as ``score``, for async code."""
-    one = isinstance(inputs, str) or not hasattr(inputs, "__iter__")
     values = {
-        "inputs": [str(inputs)] if one else [str(path) for path in inputs],  # type: ignore[union-attr]
+        "inputs": _texts(inputs),
         "output": str(output),
         "url": url,
         "token": token,
@@ -94,7 +93,7 @@ def rescore(
         url: as in ``score``; the deployment must have the same specification.
         token: as in ``score``.
         observer: as in ``score``.
-        **options: named as on the command line: ``input=["in.parquet"]``, ``concurrency=8``, ...
+        **options: named as on the command line: ``input="in.parquet"``, ``concurrency=8``, ...
 
     Returns:
         The report, of all rows of the output; those that were scored before are ``rows_resumed``.
@@ -115,6 +114,7 @@ async def rescore_async(
 ) -> RunReport:
     """The same as ``rescore``, for async code."""
     values = {"output": str(output), "url": url, "token": token, **options}
+    values["input"] = _texts(options.get("input", ()))
     return await rescore_config(configured(RescoreConfig, values), observer=observer)
 
 
@@ -143,6 +143,11 @@ def score_table(
             raise UsageError(f"score_table has no option {name!r}: table in, table out")
     values = {"inputs": ["<table>"], "output": "-", "url": url, "token": token, **options}
     return _run(score_data(configured(ScoreConfig, values), table, observer=observer))
+
+
+def _texts(paths: str | PathLike[str] | Sequence[str | PathLike[str]]) -> list[str]:
+    one = isinstance(paths, str) or not hasattr(paths, "__iter__")
+    return [str(paths)] if one else [str(path) for path in paths]  # type: ignore[union-attr]
 
 
 def _run(work: Coroutine[Any, Any, T]) -> T:

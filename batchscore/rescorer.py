@@ -58,14 +58,21 @@ async def _rescore(config: RescoreConfig, run: Run, offload: Offload) -> None:
         failed = sum(counts.failed.values())
         earlier = await offload(output.begin, failed)
         run.metrics.total_rows = counts.rows
-        run.metrics.count_earlier(counts.rows - failed, {})
+        count_scored = partial(run.metrics.count_earlier, counts.rows - failed, {})
         if not failed:
+            count_scored()
             return
         with await offload(_open, config, run.config, scored, counts.rows) as opened:
             # The kept columns stay where they are: only predictions come back.
             nothing = {"keep": "none", "drop": (), "source_column": None, "limit": None}
             run.config = run.config.model_copy(update=nothing)
-            complete = partial(_complete, run, scored, bool(config.input))
+
+            def complete(protocol: WireProtocol, signature: ModelSignature) -> ModelSignature:
+                completed = _completed(run, scored, bool(config.input), protocol, signature)
+                # Of a run that its options or the deployment did not let begin, none are told.
+                count_scored()
+                return completed
+
             await score_rows(run, opened, output, offload, None, earlier, complete)
         await uninterrupted(offload(output.finish))
     finally:
@@ -114,7 +121,7 @@ def _check_same_input(config: ScoreConfig, scored: ScoredFile, opened: OpenedInp
         )
 
 
-def _complete(
+def _completed(
     run: Run, scored: ScoredFile, has_input: bool, protocol: WireProtocol, signature: ModelSignature
 ) -> ModelSignature:
     """The signature with what the output tells of the model.
