@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batchscore.endpoint import redacted
-from batchscore.errors import OutputError, UsageError
+from batchscore.errors import InputError, OutputError, UsageError
 from batchscore.finished import FinishedOutput, RowCounts, job_metadata
 from batchscore.job import FORMAT, RESCORED
 from batchscore.layout import error_column
@@ -132,11 +132,11 @@ class RescoredOutput:
     """
 
     def __init__(self, config: RescoreConfig, runtime: Runtime) -> None:
-        self._out, self._resume = Path(config.output), config.resume
+        self._typed, self._out, self._resume = config.output, Path(config.output), config.resume
         self._disk = runtime.disk
         folder = partial_folder(self._out, config.work_dir)
-        if not folder.parent.is_dir():
-            raise UsageError(f"--work-dir: there is no folder {str(folder.parent)!r}")
+        if config.work_dir is not None and not config.work_dir.is_dir():
+            raise UsageError(f"--work-dir: there is no folder {str(config.work_dir)!r}")
         self._partial = PartialFile(folder, disk=runtime.disk, clock=runtime.clock)
         self._identity: dict[str, object] = {}
         self._is_closed = self._is_ours = self._is_reserved = False
@@ -148,11 +148,11 @@ class RescoredOutput:
             UsageError: it cannot be rescored, or another run is at work on it.
             OutputError: the folder of the work in progress cannot be made.
         """
-        ScoredFile.open(str(self._out))
+        ScoredFile.open(self._typed)
         self._partial.reserve()
         self._is_reserved = True
         # Once more: until now another run may have replaced it.
-        self._file = ScoredFile.open(str(self._out))
+        self._file = ScoredFile.open(self._typed)
         self._stat = self._stat_now()
         return self._file
 
@@ -194,13 +194,7 @@ class RescoredOutput:
         return RowCounts.of(stored_column(self._partial.rows_path, len(schema) - 1))
 
     def check(self, schema: pa.Schema) -> None:
-        """See ``BatchSink``; refuses predictions that are not those of the output."""
-        here = self._file.schema.names[-len(schema) :]
-        if here != schema.names:
-            raise UsageError(
-                f"{self._out}: the predictions in it are {', '.join(here[:-1])}, those of the "
-                f"deployment {', '.join(schema.names[:-1])}; score again"
-            )
+        """See ``BatchSink``; what the output holds already can be written to it again."""
 
     def open(self, schema: pa.Schema) -> None:
         """See ``BatchSink``."""
@@ -224,6 +218,7 @@ class RescoredOutput:
         Raises:
             OutputError: it cannot be written, or the output was changed meanwhile.
         """
+        self._check_unchanged()
         again, whole = self._partial.seal(), self._partial.export_path
         schema = self._schema(stored_schema(again))
         self._disk.unlink(whole)
@@ -231,14 +226,16 @@ class RescoredOutput:
             with writing(whole):
                 merge(self._file.output_format, self._out, again, whole, schema)
                 shutil.copymode(self._out, whole)
-        except BaseException:
+        except BaseException as error:
             with suppress(OSError):
                 self._disk.unlink(whole)
+            self._check_unchanged()
+            if isinstance(error, pa.ArrowException):
+                raise InputError(f"{self._out}: cannot be read: {error}") from error
             raise
         if self._is_closed:
             raise OutputError("the run ended while its output was being finished")
-        if self._stat_now() != self._stat:
-            raise OutputError(f"{self._out} was changed meanwhile; run the same command again")
+        self._check_unchanged()
         # Where it is a link, the file is replaced and not the link.
         self._is_reserved = False
         commit(self._disk, whole, Path(os.path.realpath(self._out)), overwrite=True)
@@ -249,6 +246,10 @@ class RescoredOutput:
         if again is not None and _OUTPUTS in (again.metadata or {}):
             metadata[_OUTPUTS] = again.metadata[_OUTPUTS]
         return self._file.schema.with_metadata(metadata)
+
+    def _check_unchanged(self) -> None:
+        if self._stat_now() != self._stat:
+            raise OutputError(f"{self._out} was changed meanwhile; run the same command again")
 
     def _stat_now(self) -> tuple[int, ...]:
         with writing(self._out):

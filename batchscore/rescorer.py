@@ -97,7 +97,9 @@ def _open(config: RescoreConfig, job: ScoreConfig, scored: ScoredFile, rows: int
         found = opened.reader.num_rows
         if found is not None and rows != (found if job.limit is None else min(found, job.limit)):
             raise InputError(f"--input: it has {found:,} rows, {scored.path} {rows:,}")
-        opened.reader = FailedRows(output, scored.error, source=opened.reader, limit=job.limit)
+        source = opened.reader
+        kept = {*source.schema.names} & {*scored.schema.names}
+        opened.reader = FailedRows(output, scored.error, source=source, also=kept, limit=job.limit)
     except BaseException:
         opened.close()
         raise
@@ -135,8 +137,15 @@ def _completed(
             f"the deployment's specification is not the one that {scored.path} was scored with; "
             "two models must not be mixed in one file, so score again"
         )
+    fields = protocol.decoder(without_classes(signature), probs=run.config.probs).fields
+    outputs = [run.config.prefix + field.name for field in fields]
+    if scored.schema.names[-1 - len(outputs) : -1] != outputs:
+        raise UsageError(
+            f"{scored.path}: the columns before {scored.error!r} are not the predictions of the "
+            f"deployment ({', '.join(outputs)}); rescore works on a file as score wrote it, so "
+            "score again"
+        )
     if not has_input:
-        outputs = protocol.decoder(without_classes(signature), probs=run.config.probs).fields
         _check_features(run.config, scored, signature, len(outputs))
     return with_learned(signature, scored.schema.metadata, no_classes_are_unknown=True)
 

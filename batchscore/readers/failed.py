@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from batchscore.batches import RowBatch, RowFailure
 from batchscore.errors import InputError
+from batchscore.readers.columns import select
 from batchscore.readers.options import INVALID_INPUT
 from batchscore.schema import UNTYPED_KEY
 
@@ -25,6 +26,7 @@ class FailedRows:
         output: the output.
         error: its error column.
         source: has the same rows with the features: the original input; None: the output.
+        also: columns of the source whose cells have to be readable, too, as the output kept them.
         untyped: columns of the output that are text without a type.
         limit: how many rows of the source were scored; None: all.
     """
@@ -37,12 +39,13 @@ class FailedRows:
         error: str,
         *,
         source: Reader | None = None,
+        also: Collection[str] = (),
         untyped: Collection[str] = (),
         limit: int | None = None,
     ) -> None:
         self._output, self._error, self._limit = output, error, limit
         self._source = output if source is None else source
-        self._is_output = source is None
+        self._is_output, self._also = source is None, also
         schema = self._source.schema
         self.schema = schema if source else pa.schema([_marked(f, untyped) for f in schema])
 
@@ -54,15 +57,18 @@ class FailedRows:
         Raises:
             InputError: the source has not as many rows as the output.
         """
+        names = select(self.schema, columns).names
         skipped = 0
         reasons = self._output.batches(columns={self._error})
-        rows = self._source.batches(columns=columns)
+        wanted = None if columns is None else {*columns, *self._also}
+        rows = self._source.batches(columns=wanted)
         for reason, batch in _side_by_side(reasons, rows, is_all=self._limit is None):
             failed = np.flatnonzero(reason.is_valid().to_numpy(zero_copy_only=False))
             passed = min(len(failed), start_row - skipped)
             skipped += passed
             if len(failed) > passed:
-                yield self._taken(batch, reason, failed[passed:])
+                taken = self._taken(batch, reason, failed[passed:])
+                yield RowBatch(taken.columns.select(names), taken.failures)
 
     def _taken(self, batch: RowBatch, reasons: pa.Array, failed: np.ndarray) -> RowBatch:
         positions = pa.array(failed)

@@ -347,7 +347,7 @@ def test_options_of_the_job_count_again(tmp_path):
     (tmp_path / "in.csv").write_bytes("größe;n\n1;a\nNA;b\n3;c\n".encode("latin-1"))
     with FaultServer(*LINEAR, script=faults.always(faults.status(422))) as server:
         words = {"url": server.url, "map": ["x=größe"], "null": "NA", "delimiter": ";",
-                 "encoding": "latin-1", "prefix": ""}  # fmt: skip
+                 "encoding": "latin-1", "prefix": "p_"}  # fmt: skip
         for keep in ("all", "none"):
             out = tmp_path / f"{keep}.parquet"
             server.script = faults.always(faults.status(422))
@@ -355,8 +355,8 @@ def test_options_of_the_job_count_again(tmp_path):
             server.script = None
             source = {} if keep == "all" else {"input": [str(tmp_path / "in.csv")]}
             assert batchscore.rescore(out, url=server.url, **source).exit_code == 0
-            assert read(out)["y"].to_pylist() == [3, 1, 7]
-            assert read(out).schema.names[-1] == "error"
+            assert read(out)["p_y"].to_pylist() == [3, 1, 7]
+            assert read(out).schema.names[-1] == "p_error"
 
 
 @pytest.mark.parametrize("has_input", [False, True])
@@ -439,7 +439,8 @@ def test_what_rescore_does_not_work_on(tmp_path):
         for out, words in {
             "o.csv": "score again", "o.jsonl": "score again", "in.parquet": "as score wrote it",
             "less.parquet": "its last column is not 'prediction_error'", "no.arrow": "no such file",
-            "fewer.parquet": "score again", "cut.arrow": "cannot be read", ".": "is no file",
+            "fewer.parquet": "not the predictions", "cut.arrow": "cannot be read",
+            ".": "is no file", "no/o.arrow": "no such file",
         }.items():  # fmt: skip
             with pytest.raises(UsageError, match=words):
                 batchscore.rescore(tmp_path / out, url=server.url)
@@ -558,7 +559,7 @@ def test_an_outage_loses_nothing(scored):
     folder, name, server = scored
     old = (folder / name).read_bytes()
     server.script = faults.first_of(
-        lambda info: faults.status(503) if info.number >= start + 3 else None
+        lambda info: faults.status(503) if info.index >= start + 3 else None
     )
     start = server.request_count
     words = {"url": server.url, "batch_size": 100, "concurrency": 1}
@@ -567,15 +568,17 @@ def test_an_outage_loses_nothing(scored):
     assert (folder / name).read_bytes() == old
     server.script, sent = None, server.rows_seen
     report = batchscore.rescore(folder / name, **words)
-    assert (report.exit_code, report.rows_resumed) == (0, 2300)
-    assert server.rows_seen - sent == 700
+    assert report.exit_code == 0
+    # Of the three answers the last may have come too late to be written.
+    assert report.rows_resumed in {2100, 2200, 2300}
+    assert server.rows_seen - sent == 3000 - report.rows_resumed
     assert failed_rows(folder / name) == []
 
 
 def test_faults_on_the_way_change_nothing(scored):
     """Resets, wrong counts, web pages and 429 are retried; every row gets its own prediction."""
     folder, name, server = scored
-    server.script = faults.mixed_faults(seed=7, share=0.3, choices=faults.TRANSIENT)
+    server.script = faults.mixed_faults(seed=7, share=0.3)
     report = batchscore.rescore(folder / name, url=server.url, batch_size=30, max_attempts=20)
     assert report.exit_code == 0
     assert read(folder / name).equals(read(folder / name.replace("out", "whole")))
@@ -665,7 +668,7 @@ def test_score_does_not_take_the_work_of_rescore_for_its_own(scored):
     """With a rescore interrupted, score --resume finds OUT finished, and leaves that work alone."""
     folder, name, server = scored
     start = server.request_count
-    server.script = lambda info: faults.status(403) if info.number >= start + 3 else None
+    server.script = lambda info: faults.status(403) if info.index >= start + 3 else None
     words = {"url": server.url, "batch_size": 100}
     with pytest.raises(StoppedError):
         batchscore.rescore(folder / name, concurrency=1, **words)
@@ -674,14 +677,15 @@ def test_score_does_not_take_the_work_of_rescore_for_its_own(scored):
     report = batchscore.score(folder / "in.parquet", folder / name, resume=True, **words)
     assert (report.exit_code, report.rows_failed, server.rows_seen) == (3, 1000, sent)
     report = batchscore.rescore(folder / name, **words)
-    assert (report.exit_code, server.rows_seen - sent) == (0, 700)
+    assert (report.exit_code, server.rows_seen - sent) == (0, 3000 - report.rows_resumed)
+    assert report.rows_resumed > 2000
 
 
 def test_no_resume_sends_all_failed_rows_again(scored):
     """--no-resume throws away what an interrupted rescore left."""
     folder, name, server = scored
     start = server.request_count
-    server.script = lambda info: faults.status(403) if info.number >= start + 3 else None
+    server.script = lambda info: faults.status(403) if info.index >= start + 3 else None
     words = {"url": server.url, "batch_size": 100, "concurrency": 1}
     with pytest.raises(StoppedError):
         batchscore.rescore(folder / name, **words)
@@ -694,7 +698,7 @@ def test_rescore_does_not_touch_the_work_of_score(scored):
     """Work of a score that is to replace the output is not thrown away: it is named."""
     folder, name, server = scored
     start = server.request_count
-    server.script = lambda info: faults.status(403) if info.number >= start + 3 else None
+    server.script = lambda info: faults.status(403) if info.index >= start + 3 else None
     words = {"url": server.url, "batch_size": 100}
     with pytest.raises(StoppedError):
         batchscore.score(
