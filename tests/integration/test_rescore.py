@@ -470,19 +470,28 @@ def test_another_model_is_refused(tmp_path):
 # Whatever ends a run.
 
 
-@pytest.fixture(params=FORMATS)
-def scored(tmp_path, request):
-    """An output of 3,000 rows of which every third failed; the folder, its name and a server."""
-    write_numbers(tmp_path / "in.parquet", 3000)
-    out = f"out.{request.param}"
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """A folder with outputs of 3,000 rows, of which every third failed, and whole ones."""
+    folder = tmp_path_factory.mktemp("prepared")
+    write_numbers(folder / "in.parquet", 3000)
     with FaultServer(*CLASSIFIER) as server:
         words = {"url": server.url, "batch_size": 100}
-        batchscore.score(tmp_path / "in.parquet", tmp_path / f"whole.{request.param}", **words)
-        server.script = faults.refuse_rows(lambda row: row["x"] % 3 == 0)
-        words["max_attempts"] = 1
-        batchscore.score(tmp_path / "in.parquet", tmp_path / out, **words)
-        server.script = None
-        yield tmp_path, out, server
+        for suffix in FORMATS:
+            server.script = None
+            batchscore.score(folder / "in.parquet", folder / f"whole.{suffix}", **words)
+            server.script = faults.refuse_rows(lambda row: row["x"] % 3 == 0)
+            batchscore.score(folder / "in.parquet", folder / f"out.{suffix}", **words)
+    return folder
+
+
+@pytest.fixture(params=FORMATS)
+def scored(tmp_path, prepared, request):
+    """A folder of its own with one of them, its name, and a server."""
+    for name in ("in.parquet", f"whole.{request.param}", f"out.{request.param}"):
+        shutil.copy(prepared / name, tmp_path)
+    with FaultServer(*CLASSIFIER) as server:
+        yield tmp_path, f"out.{request.param}", server
 
 
 def test_killed_at_any_moment_the_output_is_the_old_or_the_new_one(scored):
