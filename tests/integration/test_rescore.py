@@ -499,7 +499,7 @@ def test_killed_at_any_moment_the_output_is_the_old_or_the_new_one(scored):
     folder, name, server = scored
     out, whole = folder / name, folder / name.replace("out", "whole")
     old, rng = out.read_bytes(), random.Random(name)
-    server.delay_s = lambda _: rng.random() / 50
+    server.delay_s = lambda _: rng.random() / 20
     sent_before, kills, done = server.rows_seen, 0, None
     words = ("rescore", name, "--url", server.url, "--batch-size", 20, "--concurrency", 3)
     for _ in range(30):
@@ -507,7 +507,7 @@ def test_killed_at_any_moment_the_output_is_the_old_or_the_new_one(scored):
             command(*words), cwd=folder, env=environment(), text=True,
             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
         )  # fmt: skip
-        at = server.request_count + rng.randrange(2, 25)
+        at = server.request_count + rng.randrange(2, 15)
         while server.request_count < at and process.poll() is None:
             time.sleep(0.002)
         time.sleep(rng.random() / 20)
@@ -748,3 +748,34 @@ def test_more_rows_than_the_output_are_noticed_at_the_end(tmp_path):
                 with pytest.raises(InputError, match=words):
                     batchscore.rescore(out, url=server.url, input=tmp_path / "in.csv")
     assert out.read_bytes() == held
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_memory_does_not_grow_with_the_output(tmp_path, suffix):
+    """An output is read, and written anew, a piece at a time: far less than all of it is held."""
+    # One text in every row: little to store, much to hold.
+    blob = pa.array(["b" * 150_000]).take(pa.array([0] * 3500))
+    pq.write_table(pa.table({"x": range(3500), "blob": blob}), tmp_path / "in.parquet")
+    out = tmp_path / f"out.{suffix}"
+    total_bytes = 3500 * 150_000
+    program = """
+import re, sys, batchscore
+# Not the ru_maxrss of getrusage, which is that of the parent where the parent is larger.
+peak = lambda: int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]) * 1024
+batchscore.rescore; import batchscore.api
+before = peak()
+report = batchscore.rescore(sys.argv[1], url=sys.argv[2])
+print(report.exit_code, peak() - before)
+"""
+    with FaultServer(*LINEAR, script=refuse({5, 1200, 2499})) as server:
+        batchscore.score(tmp_path / "in.parquet", out, url=server.url, keep=["x", "blob"])
+        server.script = None
+        done = subprocess.run(
+            [sys.executable, "-c", program, str(out), server.url],
+            capture_output=True, text=True, check=True, env=environment(),
+        )  # fmt: skip
+    exit_code, grown = map(int, done.stdout.split())
+    assert exit_code == 0
+    assert failed_rows(out) == []
+    assert grown > 0
+    assert grown < 0.7 * total_bytes
