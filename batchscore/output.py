@@ -16,7 +16,7 @@ import pyarrow as pa
 from batchscore.endpoint import redacted
 from batchscore.errors import OutputError, UsageError
 from batchscore.finished import FinishedOutput, RowCounts, describe, finished_output
-from batchscore.job import OTHER_SPECIFICATION, told
+from batchscore.job import OTHER_SPECIFICATION, RESCORED, told
 from batchscore.partial import PartialFile, commit, partial_folder
 from batchscore.partial.disk import writing
 from batchscore.partial.stored import is_sealed, stored_column, stored_schema
@@ -41,24 +41,32 @@ class UnfinishedOutput:
         schema: of the output; what was learned from answers is in its metadata.
         folder: where it is.
         go_on: opens it, cut where it is damaged, and tells what became of the rows in it.
+        afresh: how the user begins without it.
     """
 
     schema: pa.Schema
     folder: Path
     go_on: Callable[[], RowCounts]
+    afresh: str = "--overwrite without --resume"
 
     def check_specification(self, fingerprint: str) -> None:
         """Raise ``UsageError`` where the deployment's specification is another one now."""
         metadata = self.schema.metadata or {}
         if metadata.get(b"batchscore.fingerprint", b"").decode() != fingerprint:
-            raise another_job(self.folder, [OTHER_SPECIFICATION])
+            raise self.refused([OTHER_SPECIFICATION])
+
+    def refused(self, differences: list[str]) -> UsageError:
+        """The error for work in progress that turns out to be another job's."""
+        return another_job(self.folder, differences, self.afresh)
 
 
-def another_job(folder: Path, differences: list[str]) -> UsageError:
+def another_job(
+    folder: Path, differences: list[str], afresh: str = "--overwrite without --resume"
+) -> UsageError:
     """The error for work in progress that is not this job's."""
     return UsageError(
         f"{str(folder)!r} holds the work of another job: {told(differences)}; "
-        "--overwrite without --resume starts afresh"
+        f"{afresh} starts afresh"
     )
 
 
@@ -155,7 +163,7 @@ class FileOutput:
         if found is not None and not found.differences:
             if unfinished is not None and self._overwrite:
                 return unfinished
-            if unfinished is None or is_sealed(self._rows):
+            if not self._is_rescored() and (unfinished is None or is_sealed(self._rows)):
                 # A kill came between OUT's appearing and the end of the work that led to it.
                 self._partial.discard()
             return found
@@ -166,7 +174,7 @@ class FileOutput:
         raise UsageError(self._refused(self._out, found))
 
     def _unfinished(self, job: Job) -> UnfinishedOutput | None:
-        if not self._partial.exists():
+        if not self._partial.exists() or self._is_rescored():
             return None
         differences = job.differences(self._partial.identity() or {})
         if differences:
@@ -176,6 +184,10 @@ class FileOutput:
         if schema is None:
             return None
         return UnfinishedOutput(schema, self._partial.folder, partial(self._go_on, schema))
+
+    def _is_rescored(self) -> bool:
+        """Whether what is in progress is the rescoring of OUT, which leaves OUT what it is."""
+        return RESCORED in (self._partial.identity() or {})
 
     def _refused(self, out: Path, found: FinishedOutput | None) -> str:
         if found is None:

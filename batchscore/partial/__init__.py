@@ -129,6 +129,17 @@ class PartialFile:
             remove_files(self._disk, self.folder)
             self._unlock()
 
+    def reserve(self) -> None:
+        """Keep other processes out from now on, as ``open`` does.
+
+        Raises:
+            UsageError: another process is writing here.
+            OutputError: the folder cannot be made.
+        """
+        with writing(self.folder):
+            self._disk.make_folder(self.folder)
+            self._lock()
+
     def open(
         self, schema: pa.Schema, identity: Mapping[str, object], *, resume: bool = False
     ) -> int:
