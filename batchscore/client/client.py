@@ -197,6 +197,8 @@ class Client:
                 result = await attempt()
             except DecodeError as error:
                 answers.append(self._answers)
+                # Its traceback holds the answer in memory, for as long as this request is retried.
+                error.__traceback__ = None
                 raise DecodeError(self._without_secrets(str(error))) from error
             except AttemptError:
                 answers.append(self._answers)
