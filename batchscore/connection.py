@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from batchscore.client.client import Client
 from batchscore.client.limiter import AdaptiveLimiter, FixedLimiter
+from batchscore.client.proxy import proxy_of
 from batchscore.client.retry import RetryPolicy, moved_treatments
 from batchscore.client.token import TokenSource
 from batchscore.client.transport import TransportOptions, parse_headers
@@ -52,12 +53,14 @@ async def connect(
     protocol = protocol_named(config.protocol)
     source = TokenSource(config)
     headers = parse_headers(config.header, config.header_file)
+    proxy = proxy_of(endpoint)
     options = TransportOptions(
         endpoint=endpoint,
         headers=headers,
         timeout_s=config.timeout,
         max_response_bytes=config.max_response_bytes,
         ca_bundle=config.ca_bundle,
+        proxy=proxy,
     )
 
     def read_and_warn() -> str | None:
@@ -83,7 +86,7 @@ async def connect(
                 offload=offload,
                 slice_size=slice_size,
                 max_outage_s=max_outage_s,
-                secrets=(*headers.values(), *endpoint.secrets),
+                secrets=(*headers.values(), *endpoint.secrets, *(proxy.secrets if proxy else ())),
                 on_retry=on_retry,
             )
             yield client, protocol

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import logging
 import math
 from collections.abc import Awaitable, Callable, Collection, Mapping
@@ -201,6 +200,8 @@ class Client:
                 result = await read(response)
             except DecodeError as error:
                 failed_s.append(monotonic_s())
+                # Its traceback holds the answer in memory, for as long as this request is retried.
+                error.__traceback__ = None
                 raise DecodeError(self._without_secrets(str(error))) from error
             except AttemptError:
                 failed_s.append(monotonic_s())
@@ -364,8 +365,7 @@ class Client:
         if token is not None:
             return {"Authorization": f"Bearer {token}"}
         if self._endpoint.login is not None:
-            login = ":".join(self._endpoint.login).encode()
-            return {"Authorization": f"Basic {base64.b64encode(login).decode()}"}
+            return {"Authorization": f"Basic {self._endpoint.basic_login}"}
         return {}
 
     def _error(self, response: Response, token: str | None) -> AttemptError | RefusedError:
@@ -388,6 +388,7 @@ _ADVICE = {
     401: "; check the token (BATCHSCORE_TOKEN, --token-file or --token-command)",
     403: "; is the deployment enabled, and the token its own?",
     404: "; check --url: it ends in /deployment/ID/forward",
+    407: "; check the login of the proxy that HTTP_PROXY names",
 }
 
 

@@ -234,7 +234,8 @@ class PartialFile:
     def close(self) -> None:
         """Leave the work in progress on disk, durable and resumable. Safe to call twice."""
         try:
-            if self._data is not None and self._failure is None:
+            # Where opening failed half-way there is nothing to make durable.
+            if self._data and self._journal and self._failure is None:
                 self.sync()
         finally:
             self._close_files()

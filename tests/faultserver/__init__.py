@@ -7,7 +7,8 @@
         server.requests     # what arrived, in order
 
 ``faults`` holds the faults and the scripts made of them, ``models`` the example models,
-``proxy`` a TCP proxy that breaks connections, ``process`` the same server as a subprocess.
+``proxy`` a TCP proxy that breaks connections, ``tunnel`` an HTTP proxy for https, ``process`` the
+same server as a subprocess.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from faultserver.process import FaultServerProcess
 from faultserver.proxy import Proxy
 from faultserver.requests import RequestInfo
 from faultserver.server import FaultServer
+from faultserver.tunnel import TunnelProxy
 
 __all__ = [
     "CLASSIFIER",
@@ -37,6 +39,7 @@ __all__ = [
     "Model",
     "Proxy",
     "RequestInfo",
+    "TunnelProxy",
     "classify_predict",
     "echo",
     "echo_predict",

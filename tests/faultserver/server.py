@@ -20,6 +20,7 @@ from faultserver.requests import RequestInfo
 
 if TYPE_CHECKING:
     import asyncio
+    import ssl
 
 _JSON = {"Content-Type": "application/json"}
 _NO_MODEL = frozenset({"reset_before", "reset_after", "close", "hang"})
@@ -46,6 +47,7 @@ class FaultServer:
         deployment_id: stands in the address.
         classes: the classes of categorical outputs, if the specification shall tell them.
         port: where to listen; 0: any free port.
+        tls: the certificate, for https.
         gzip_answers: compress answers for clients that accept it.
         bare_nan: NaN and infinities of the model are written bare, else as null.
         keep_requests: keep every request; without, only the numbers are counted.
@@ -78,6 +80,7 @@ class FaultServer:
         bare_nan: bool = False,
         keep_requests: bool = True,
         port: int = 0,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.inputs = inputs
         self.outputs = outputs
@@ -105,6 +108,7 @@ class FaultServer:
         self._served: set[Exchange] = set()
         self._waiting: deque[Exchange] = deque()
         self.port = port
+        self._tls = tls
 
     # Life
 
@@ -129,7 +133,7 @@ class FaultServer:
     @property
     def url(self) -> str:
         """The address of the deployment."""
-        return f"http://{self.host}:{self.port}{self._folder}forward"
+        return f"{'https' if self._tls else 'http'}://{self.host}:{self.port}{self._folder}forward"
 
     @property
     def connections(self) -> int:
@@ -137,7 +141,7 @@ class FaultServer:
         return self._listener.connections
 
     def __enter__(self) -> Self:
-        self._listener = Listener(lambda: Connection(self, self._listener), self.port)
+        self._listener = Listener(lambda: Connection(self, self._listener), self.port, self._tls)
         self._thread = LoopThread("faultserver")
         self._loop = self._thread.loop
         self.port = self._listener.port

@@ -568,15 +568,22 @@ def test_seal_that_fails_is_resumed(work: Path) -> None:
     assert write(folder, BATCHES, resume=True) == write(work / "enough.partial", BATCHES)
 
 
-def test_no_handles_left(tmp_path: Path) -> None:
-    """With no file handles left, opening says so and what to do."""
-    lowest = os.open("/", os.O_RDONLY)
-    os.close(lowest)
-    with limit(resource.RLIMIT_NOFILE, lowest):
-        with pytest.raises(
-            OutputError, match=r"Too many open files; raise the limit \(ulimit -n\)"
-        ):
-            PartialFile(tmp_path / "out.arrow.partial").open(SCHEMA, IDENTITY)
+@pytest.mark.parametrize("left", range(4))
+def test_no_handles_left(tmp_path: Path, left: int) -> None:
+    """Wherever the file handles run out, opening says so and what to do, and closing is quiet."""
+    partial = PartialFile(tmp_path / "out.arrow.partial")
+    highest, holes = max(map(int, os.listdir("/proc/self/fd"))), [os.open("/", os.O_RDONLY)]
+    while holes[-1] < highest:
+        holes.append(os.open("/", os.O_RDONLY))
+    try:
+        with limit(resource.RLIMIT_NOFILE, holes[-1] + 1 + left):
+            with pytest.raises(OutputError, match=r"Too many open files; .* \(ulimit -n\)"):
+                partial.open(SCHEMA, IDENTITY)
+            partial.close()
+    finally:
+        for handle in holes:
+            os.close(handle)
+    assert write(tmp_path / "out.arrow.partial", BATCHES) is not None
 
 
 def test_messages_say_what_to_do() -> None:
