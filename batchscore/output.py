@@ -187,6 +187,17 @@ class FileOutput:
     def _rows(self) -> Path:
         return self._partial.rows_path
 
+    @property
+    def places(self) -> tuple[Path, ...]:
+        """What may lie in a folder of the input without being input: the work in progress.
+
+        So may OUT where it can only be the end of this job; what is replaced must not be skipped.
+        """
+        if self._out is None:
+            return ()
+        done = self._resume and not self._overwrite
+        return (self._partial.folder, *([self._out] if done else []))
+
     def check_apart_from(self, files: Iterable[Path | str]) -> None:
         """Refuse to write over what is read.
 

@@ -30,7 +30,7 @@ from batchscore.readers import OpenedInput, ReadOptions, open_reader, table_read
 from batchscore.readers.chunks import AUTO_ROWS, chunks
 from batchscore.readers.discover import STDIN as STANDARD_INPUT
 from batchscore.resume import ends_as_before
-from batchscore.run import Run, check_reports, exit_code_of, shown
+from batchscore.run import Run, exit_code_of, shown
 from batchscore.writer import MemorySink, OrderedWriter
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ async def _whole_run(
 ) -> RunReport:
     """Do the work of a run, and report it whatever its end is."""
     try:
-        check_reports(run.config)
+        run.check_reports()
         with Threads(_threads()) as offload:
             await _worked(work(run, offload))
         report = run.report(run.exit_code())
@@ -142,10 +142,12 @@ async def _score_files(run: Run, offload: Offload) -> None:
             types=config.type,
             source_column=config.source_column,
             work_dir=config.work_dir,
+            not_input=output.places,
         )
         opened = await offload(open_reader, config.inputs, options)
         try:
             output.check_apart_from(opened.files)
+            run.protect(opened.files)
             job = await offload(Job.of, config, opened)
             earlier = await offload(output.begin, job)
             if isinstance(earlier, FinishedOutput):

@@ -29,6 +29,8 @@ class ReadOptions:
         types: the types of CSV columns, by column.
         source_column: name of a column to add with the file that each row came from.
         work_dir: folder for what must be stored before it can be read (standard input).
+        not_input: files and folders that are the job's own, so that a folder or glob that holds
+            them does not mean them.
     """
 
     input_format: str | None = None
@@ -38,3 +40,4 @@ class ReadOptions:
     types: Mapping[str, str] = field(default_factory=dict)
     source_column: str | None = None
     work_dir: Path | None = None
+    not_input: tuple[Path, ...] = ()

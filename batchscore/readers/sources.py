@@ -56,6 +56,8 @@ def blaming(name: str) -> Iterator[None]:
 def open_raw(file: InputFile) -> Any:
     """The bytes of a file as they are; the caller closes it."""
     if file.name == STDIN:
+        if sys.stdin is None:
+            raise InputError("-: standard input is closed; pipe a file into it, or name one")
         return sys.stdin.buffer
     with blaming(file.name):
         return Path(file.name).open("rb")
