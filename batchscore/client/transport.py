@@ -107,6 +107,9 @@ class HTTPTransport:
                 f"no whole answer within {self._options.timeout_s:g} s"
             ) from None
         except (aiohttp.ClientPayloadError, aiohttp.http_exceptions.HttpProcessingError) as error:
+            if isinstance(error.__cause__, aiohttp.http_exceptions.ContentEncodingError):
+                # It came whole, so the server is there, and this is what it says.
+                raise DecodeError("the answer cannot be unpacked") from error
             raise ConnectionFailedError(f"the answer broke off: {_reason(error)}") from error
         except aiohttp.ClientConnectorCertificateError as error:
             raise RefusedError(

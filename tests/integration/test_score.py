@@ -320,6 +320,7 @@ def test_only_the_bad_rows_of_a_refused_batch_fail(score_table, status):
         (faults.empty_200(), "bad_response"),
         (faults.error_in_200(), "bad_response"),
         (faults.invalid_json(), "bad_response"),
+        (faults.broken_gzip(), "bad_response"),
         (faults.status(500), "http_500"),
         (faults.status(422), "http_422"),
     ],
