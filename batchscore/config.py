@@ -124,6 +124,14 @@ class EndpointConfig(_Options):
         return value
 
 
+class ClientConfig(EndpointConfig):
+    """What a ``Deployment`` in Python can be told."""
+
+    batch_size: int = Field(128, ge=1, description="rows in a request")
+    concurrency: int = Field(8, ge=1, description="requests in flight")
+    max_attempts: int = Field(5, ge=1, description="tries of one request")
+
+
 class ScoreConfig(EndpointConfig):
     """Everything ``score`` can be told."""
 
