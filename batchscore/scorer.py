@@ -143,6 +143,7 @@ async def _score_files(run: Run, offload: Offload) -> None:
             source_column=config.source_column,
             work_dir=config.work_dir,
             not_input=output.places,
+            as_it_comes=config.limit is not None,
         )
         opened = await offload(open_reader, config.inputs, options)
         try:

@@ -31,6 +31,8 @@ class ReadOptions:
         work_dir: folder for what must be stored before it can be read (standard input).
         not_input: files and folders that are the job's own, so that a folder or glob that holds
             them does not mean them.
+        as_it_comes: read rows of a CSV pipe as soon as they are there, which costs time where there
+            are many: whoever wants only the first need not wait for the others.
     """
 
     input_format: str | None = None
@@ -41,3 +43,4 @@ class ReadOptions:
     source_column: str | None = None
     work_dir: Path | None = None
     not_input: tuple[Path, ...] = ()
+    as_it_comes: bool = False

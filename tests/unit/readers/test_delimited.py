@@ -111,6 +111,51 @@ def test_records_fall_apart_as_in_pyarrow_and_in_python(
         assert list(row.values()) == given_cells
 
 
+@relaxed
+@given(
+    values=st.lists(st.sampled_from(["", "a", "1,2", 'q"\n\r']), max_size=12),
+    quoting=st.sampled_from(["none", "all", "needed"]),
+    end=st.sampled_from(["\n", "\r", "\r\n"]),
+    is_ended=st.booleans(),
+    block=st.sampled_from([1, 5, 2**20]),
+    start=st.integers(0, 3),
+)
+def test_a_blank_line_of_a_single_column_is_a_row(
+    tmp_path: Path,
+    values: list[str],
+    quoting: str,
+    end: str,
+    is_ended: bool,
+    block: int,
+    start: int,
+) -> None:
+    """Where a record is one field, an empty one is a blank line, and no row is lost."""
+    if quoting == "none":
+        values = [value for value in values if value in {"", "a"}]
+    lines = ["h"]
+    for value in values:
+        quoted = '"' + value.replace('"', '""') + '"'
+        lines.append(quoted if quoting == "all" or len(value) > 1 else value)
+    # Without the last line end, a last empty value leaves no trace.
+    is_ended = is_ended or lines[-1] == ""
+    path = write(tmp_path / "t.csv", end.join(lines) + (end if is_ended else ""))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("batchscore.readers.blocks.BLOCK_BYTES", block)
+        rows, failures = read(path, start_row=start)
+    assert failures == {}
+    assert [row["h"] for row in rows] == values[start:]
+
+
+@pytest.mark.parametrize("text", ["h\n1\n\n2,3\n\n", 'h\n"1"\n\n"2",3\n\n'])
+def test_blank_lines_of_a_single_column_stand_beside_ragged_records(
+    tmp_path: Path, text: str
+) -> None:
+    """A ragged record fails in its place among blank lines."""
+    rows, failures = read(write(tmp_path / "t.csv", text))
+    assert [row["h"] for row in rows] == ["1", "", "2", ""]
+    assert failures == {2: "invalid_input: CSV record has 2 fields, the header 1"}
+
+
 def ends_in_quotes(text: str) -> bool:
     """Whether CSV text ends inside quotes: then one more line end changes the last cell."""
     state = "start"
