@@ -21,8 +21,9 @@ from batchscore.cli.options import (
     settable,
     tables,
 )
-from batchscore.cli.words import CREDENTIAL_ADVICE, nearest
+from batchscore.cli.words import CREDENTIAL_ADVICE
 from batchscore.errors import UsageError
+from batchscore.nearest import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping

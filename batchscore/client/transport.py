@@ -191,20 +191,22 @@ def parse_headers(config_lines: tuple[str, ...], header_file: Path | None) -> di
     Raises:
         UsageError: the file cannot be read, or a line is not ``Name: value``.
     """
-    lines = list(config_lines)
+    lines = [(f"--header number {n}", line) for n, line in enumerate(config_lines, 1)]
     if header_file is not None:
         try:
             text = header_file.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or "it is no text"
             raise UsageError(f"--header-file: cannot read {str(header_file)!r}: {reason}") from None
-        lines += [line for line in text.splitlines() if line.strip() and line[0] != "#"]
+        place = f"--header-file {str(header_file)!r}, line"
+        numbered = enumerate(text.splitlines(), 1)
+        lines += [(f"{place} {n}", line) for n, line in numbered if line.strip() and line[0] != "#"]
     headers: dict[str, str] = {}
-    for number, line in enumerate(lines, start=1):
+    for place, line in lines:
         name, colon, value = line.partition(":")
         if not colon or not name.strip() or any(c in line for c in "\r\n\0"):
             # The value may be a secret, so only its place is told.
-            raise UsageError(f"header number {number} is not of the form 'Name: value'")
+            raise UsageError(f"{place} is not of the form 'Name: value'")
         if name.strip().lower() in _OUR_HEADERS:
             raise UsageError(f"the header {name.strip()} is set by batchscore itself")
         headers[name.strip()] = value.strip()

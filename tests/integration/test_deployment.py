@@ -203,6 +203,13 @@ def test_anything_that_exports_an_arrow_stream_can_be_scored(kind):
     assert out["prediction_error"].null_count == 3
 
 
+def test_options_of_files_mean_nothing_for_a_table():
+    """An option that would be ignored is refused."""
+    for options in ({"source_column": "f"}, {"resume": True}, {"type": {"x": "int"}}):
+        with pytest.raises(UsageError, match=next(iter(options))):
+            batchscore.score_table(pa.table({"x": [1]}), url="http://127.0.0.1:1/x", **options)
+
+
 def test_what_is_no_table_is_refused():
     """A list is no table: the error says what is."""
     with FaultServer(*LINEAR) as server, pytest.raises(UsageError, match="Arrow"):

@@ -220,11 +220,41 @@ def test_a_cell_that_is_not_of_the_type_fails_its_row_alone(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
+    ("name", "text", "why"),
+    [
+        ("datetime", "2024-01-02T03:04:05Z", "timestamp[us, tz=UTC] has"),
+        ("timestamp[s]", "2024-01-02 03:04+02:00", "timestamp[s, tz=UTC] has"),
+        ("timestamp[ms, tz=UTC]", "2024-01-02 03:04:05", "lacks the time zone"),
+        ("timestamp[ms, tz=UTC]", "2024-13-02 03:04:05", "lacks the time zone"),
+        ("datetime", "2024-13-02T03:04:05", "is no timestamp[us]"),
+        ("date", "2024-01-02T03:04:05Z", "is no date32"),
+    ],
+)
+def test_a_time_zone_too_many_or_too_few_is_told(
+    tmp_path: Path, name: str, text: str, why: str
+) -> None:
+    """A zone is never dropped nor made up: the row fails, and says which type takes the cell."""
+    rows, failures = read(write(tmp_path / "t.csv", f"a,b\n1,{text}\n"), types={"b": name})
+    assert rows == [{"a": "1", "b": None}]
+    assert why in failures[0]
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", "+02:00", "-03:30"])
+def test_zones_by_name_and_offset_are_known(tmp_path: Path, zone: str) -> None:
+    """--type takes what Arrow takes for a time zone."""
+    path = write(tmp_path / "t.csv", "a\n2024-01-02T03:04:05Z\n")
+    schema = open_reader([str(path)], ReadOptions(types={"a": f"timestamp[s, tz={zone}]"})).reader
+    assert schema.schema.field("a").type == pa.timestamp("s", zone)
+
+
+@pytest.mark.parametrize(
     ("types", "message"),
     [
         ({"prize": "int"}, "--type prize=...: the CSV input has no such column; did you mean 'pri"),
         ({"price": "flot"}, "--type price=flot: unknown type; did you mean float?"),
         ({"price": "decimal(99,1)"}, "--type price=decimal(99,1): precision"),
+        ({"price": "timestamp[s, tz=Europe/Berln]"},
+         "--type price=timestamp[s, tz=Europe/Berln]: 'Europe/Berln' is no time zone; did you"),
     ],
 )  # fmt: skip
 def test_a_wrong_type_option_is_refused_with_the_nearest_name(
