@@ -115,6 +115,9 @@ class FileOutput:
             )
         if out.is_dir():
             raise UsageError(f"--output: {str(out)!r} is a folder, not a file")
+        if out.exists() and not out.is_file():
+            # It would not be written to but replaced: a device would be gone.
+            raise UsageError(f"--output: {str(out)!r} is no regular file; - is standard output")
         for option, folder in (("output", out.parent), ("work-dir", self._partial.folder.parent)):
             if not folder.is_dir():
                 raise UsageError(f"--{option}: there is no folder {str(folder)!r}")

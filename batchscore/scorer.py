@@ -89,7 +89,7 @@ async def _whole_run(
 ) -> RunReport:
     """Do the work of a run, and report it whatever its end is."""
     try:
-        run.check_reports()
+        run.check_places()
         with Threads(_threads()) as offload:
             await _worked(work(run, offload))
         report = run.report(run.exit_code())

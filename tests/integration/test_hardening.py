@@ -315,7 +315,9 @@ def test_own_headers_replace_ours_whatever_their_case(tmp_path):
         assert server.requests[0].headers["authorization"] == "Basic abc"
 
 
-@pytest.mark.parametrize("place", ["a dangling link", "the input itself", "a file in the way"])
+@pytest.mark.parametrize(
+    "place", ["a dangling link", "the input itself", "a file in the way", "a pipe"]
+)
 def test_an_output_place_that_cannot_be_right_is_told_before_a_row_is_sent(tmp_path, place):
     """What would fail or destroy at the end is refused at the beginning."""
     source = write_rows(tmp_path, 3)
@@ -324,6 +326,8 @@ def test_an_output_place_that_cannot_be_right_is_told_before_a_row_is_sent(tmp_p
         out.symlink_to(tmp_path / "nowhere" / "x")
     elif place == "the input itself":
         out = source
+    elif place == "a pipe":
+        os.mkfifo(out)
     else:
         (tmp_path / "out.parquet.partial").write_text("mine")
     before = source.read_bytes()
@@ -334,6 +338,7 @@ def test_an_output_place_that_cannot_be_right_is_told_before_a_row_is_sent(tmp_p
         batchscore.score(source, out, url=server.url, overwrite=True)
     assert server.request_count == 0
     assert source.read_bytes() == before
+    assert out.is_fifo() == (place == "a pipe")
 
 
 def test_categories_of_polars_are_read(tmp_path):
