@@ -75,9 +75,6 @@ class DelimitedReader:
             raise InputError(
                 f"{self.name}: the header is not valid {self._encoding}; say --encoding"
             ) from None
-        for number, name in enumerate(names, 1):
-            if not name:
-                raise InputError(f"{self.name}: column {number} has no name in the header; name it")
         check_names(names, self.name)
         return pa.schema(
             [

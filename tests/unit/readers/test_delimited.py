@@ -364,12 +364,18 @@ def test_compressed_files_are_read(tmp_path: Path, suffix: str) -> None:
     assert cells(path) == [[str(n), cell] for n in range(50)]
 
 
+def test_one_column_may_have_no_name(tmp_path: Path) -> None:
+    """The index that pandas writes first, under an empty name, is a column like any other."""
+    path = write(tmp_path / "t.csv", ",a\n0,x\n1,y\n")
+    assert read(path) == ([{"": "0", "a": "x"}, {"": "1", "a": "y"}], {})
+
+
 BROKEN: list[tuple[bytes, str]] = [
     (b"", "is empty (0 bytes)"),
     (b"\n\n", "the file has no header"),
     (b"\xef\xbb\xbf", "the file has no header"),
     (b"a,b,a,c,c\n1,2,3,4,5\n", "several columns are named 'a', 'c'; rename them"),
-    (b"a,,c\n1,2,3\n", "column 2 has no name in the header"),
+    (b"a,,\n1,2,3\n", "several columns are named ''; rename them"),
     (b"a,\xff\n1,2\n", "the header is not valid utf-8; say --encoding"),
     (b'a,"b\n1,2\n', "the file ends inside a quoted cell of the header"),
     (b'a,b\n1,2\n3,"x\n5,6\n', "ends inside a quoted cell of row 2 (counted from 1"),
