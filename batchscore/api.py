@@ -24,6 +24,12 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_OF_FILES = (
+    "inputs", "input_format", "source_column", "delimiter", "encoding", "null", "type",
+    "output", "output_format", "resume", "overwrite",
+)  # fmt: skip
+"""What says how files are read or written, and means nothing for a table."""
+
 
 def score(
     inputs: str | PathLike[str] | Sequence[str | PathLike[str]],
@@ -133,12 +139,12 @@ def score_table(
         url: as in ``score``.
         token: as in ``score``.
         observer: as in ``score``.
-        **options: as in ``score``.
+        **options: as in ``score``, but for those of files.
 
     Raises:
         UsageError, StoppedError, TemporaryError: as in ``score``.
     """
-    for name in ("inputs", "output"):
+    for name in _OF_FILES:
         if name in options:
             raise UsageError(f"score_table has no option {name!r}: table in, table out")
     values = {"inputs": ["<table>"], "output": "-", "url": url, "token": token, **options}

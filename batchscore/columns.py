@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import TYPE_CHECKING, Literal
 
 from batchscore.errors import InputError, UsageError
+from batchscore.nearest import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from batchscore.schema import ModelSignature
+
+_MEANT = " (did you mean {!r}?)"
 
 
 def feature_columns(
@@ -37,9 +39,8 @@ def feature_columns(
     features = [spec.name for spec in signature.inputs]
     for feature in mapping:
         if feature not in features:
-            raise UsageError(
-                f"--map: the deployment has no input {feature!r}{nearest(feature, features)}"
-            )
+            hint = nearest(feature, features, _MEANT)
+            raise UsageError(f"--map: the deployment has no input {feature!r}{hint}")
     chosen = dict(mapping)
     images = [spec.name for spec in signature.inputs if spec.kind == "image"]
     if is_pictures and len(images) == 1 and images[0] not in schema.names:
@@ -51,7 +52,7 @@ def _column(feature: str, mapped: str | None, schema: pa.Schema) -> str:
     name = feature if mapped is None else mapped
     if name in schema.names:
         return name
-    advice = nearest(name, schema.names) or f"; it has {_listed(schema.names)}"
+    advice = nearest(name, schema.names, _MEANT) or f"; it has {_listed(schema.names)}"
     if mapped is not None:
         raise InputError(f"--map {feature}={name}: the input has no column {name!r}{advice}")
     raise InputError(
@@ -88,14 +89,8 @@ def kept_columns(
 def _check_known(option: str, names: Iterable[str], known: Sequence[str]) -> None:
     for name in names:
         if name not in known:
-            raise UsageError(f"{option}: the input has no column {name!r}{nearest(name, known)}")
-
-
-def nearest(name: str, known: Sequence[str]) -> str:
-    """A phrase that suggests the known name that comes nearest, or nothing."""
-    lowered = {candidate.lower(): candidate for candidate in known}
-    close = difflib.get_close_matches(name.lower(), lowered, n=1)
-    return f" (did you mean {lowered[close[0]]!r}?)" if close else ""
+            hint = nearest(name, known, _MEANT)
+            raise UsageError(f"{option}: the input has no column {name!r}{hint}")
 
 
 def _listed(names: Sequence[str], limit: int = 8) -> str:

@@ -5,7 +5,6 @@ Every field's description is its line in ``--help``; its type parses what people
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -22,6 +21,7 @@ from pydantic import (
 )
 
 from batchscore.errors import UsageError
+from batchscore.nearest import nearest
 from batchscore.units import Duration, MaxFailedRows, RateLimit, Size
 
 InputFormat = Literal["parquet", "csv", "tsv", "arrow", "jsonl", "images"]
@@ -127,6 +127,14 @@ class EndpointConfig(ConnectionConfig):
     """Where the deployment is, and how to talk to it."""
 
     protocol: str = Field("rows", description="wire format of the deployment")
+
+
+class ClientConfig(EndpointConfig):
+    """What a ``Deployment`` in Python can be told."""
+
+    batch_size: int = Field(128, ge=1, description="rows in a request")
+    concurrency: int = Field(8, ge=1, description="requests in flight")
+    max_attempts: int = Field(5, ge=1, description="tries of one request")
 
 
 class SendingConfig(ConnectionConfig):
@@ -289,7 +297,6 @@ def configured(kind: type[C], values: dict[str, Any]) -> C:
         first = error.errors(include_input=False, include_url=False)[0]
         option = ".".join(str(part) for part in first["loc"][:1]) or "options"
         if first["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(option, kind.model_fields, n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
+            hint = nearest(option, kind.model_fields)
             raise UsageError(f"there is no option {option!r}{hint}") from None
         raise UsageError(f"{option}: {first['msg'].removeprefix('Value error, ')}") from None

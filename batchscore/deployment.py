@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -13,9 +14,9 @@ import pyarrow as pa
 
 from batchscore.batches import Chunk, RowBatch
 from batchscore.codecs.objects import column_from_objects, objects_from_columns
-from batchscore.config import EndpointConfig, RetryTable, configured
+from batchscore.config import ClientConfig, RetryTable, configured
 from batchscore.connection import connect
-from batchscore.errors import InputError, PredictionError
+from batchscore.errors import InputError, PredictionError, UsageError
 from batchscore.metrics import RunMetrics
 from batchscore.offload import Threads
 from batchscore.predictor import Predictions, Predictor
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
         Coroutine,
         Iterable,
         Iterator,
-        Mapping,
         Sequence,
     )
     from typing import Self
@@ -52,10 +52,6 @@ class AsyncDeployment:
         self,
         url: str,
         token: str | Callable[[], str | None] | None = None,
-        *,
-        batch_size: int = 128,
-        concurrency: int = 8,
-        max_attempts: int = 5,
         **options: Any,
     ) -> None:
         """Remember where the deployment is; nothing is sent before it is entered.
@@ -63,19 +59,15 @@ class AsyncDeployment:
         Args:
             url: the address, ``http(s)://HOST/deployment/ID/forward``.
             token: the token, or a function that gives it; else ``BATCHSCORE_TOKEN``.
-            batch_size: rows a request.
-            concurrency: requests in flight.
-            max_attempts: tries of one request.
-            **options: further options of the endpoint, named as on the command line:
-                ``timeout``, ``ca_bundle``, ``header``, ...
+            **options: ``batch_size`` (rows in a request, 128), ``concurrency`` (requests in
+                flight, 8), ``max_attempts`` (5), and what else the command line has for an
+                endpoint: ``timeout``, ``ca_bundle``, ``header``, ...
 
         Raises:
             UsageError: an option is wrong.
         """
-        self._config = configured(EndpointConfig, {"url": url, "token": token, **options})
-        self._batch_size = batch_size
-        self._concurrency = concurrency
-        self._max_attempts = max_attempts
+        self._config = configured(ClientConfig, {"url": url, "token": token, **options})
+        self._opened: Predictor | None = None
         self._stack = AsyncExitStack()
         self._learning = asyncio.Lock()
 
@@ -86,41 +78,48 @@ class AsyncDeployment:
             client, protocol = await stack.enter_async_context(
                 connect(
                     self._config,
-                    concurrency=self._concurrency,
-                    max_attempts=self._max_attempts,
+                    concurrency=self._config.concurrency,
+                    max_attempts=self._config.max_attempts,
                     retry=RetryTable(),
                     metrics=metrics,
                     offload=offload,
                     runtime=Runtime(),
                 )
             )
-            self._signature = await client.signature()
-            self._predictor = Predictor(
+            signature = await client.signature()
+            predictor = Predictor(
                 protocol=protocol,
-                signature=self._signature,
-                encoder=_EncoderBySchema(protocol, self._signature),
+                signature=signature,
+                encoder=_EncoderBySchema(protocol, signature),
                 client=client,
                 offload=offload,
                 metrics=metrics,
                 probs="struct",
                 max_batch_bytes=_MAX_BATCH_BYTES,
             )
-            self._offload = offload
+            self._opened, self._offload = predictor, offload
             self._stack = stack.pop_all()
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self._opened = None
         await self._stack.aclose()
+
+    @property
+    def _predictor(self) -> Predictor:
+        if self._opened is None:
+            raise UsageError("the deployment is not open; use it inside its with block")
+        return self._opened
 
     @property
     def feature_specs_in(self) -> list[FeatureSpec]:
         """The features that the deployment takes."""
-        return list(self._signature.inputs)
+        return list(self._predictor.signature.inputs)
 
     @property
     def feature_specs_out(self) -> list[FeatureSpec]:
         """The features that the deployment gives."""
-        return list(self._signature.outputs)
+        return list(self._predictor.signature.outputs)
 
     async def predict(self, **row: Any) -> Row:
         """The prediction for one row, its features given by name."""
@@ -137,15 +136,12 @@ class AsyncDeployment:
 
     async def predict_lazy(self, rows: Iterable[Mapping[str, Any]]) -> AsyncIterator[Row]:
         """The predictions one by one, in order, while a bounded number of rows is read ahead."""
-        iterator = iter(rows)
+        batches = self._batches(rows)
         pending: deque[asyncio.Task[list[Row]]] = deque()
         try:
             while True:
-                while len(pending) < self._concurrency:
-                    batch = list(islice(iterator, self._batch_size))
-                    if not batch:
-                        break
-                    pending.append(asyncio.create_task(self._predict_batch(batch)))
+                for start, batch in islice(batches, self._config.concurrency - len(pending)):
+                    pending.append(asyncio.create_task(self._predict_batch(batch, start)))
                 if not pending:
                     return
                 for prediction in await pending.popleft():
@@ -155,19 +151,28 @@ class AsyncDeployment:
                 task.cancel()
             await asyncio.gather(*pending, return_exceptions=True)
 
-    async def _predict_batch(self, rows: Sequence[Mapping[str, Any]]) -> list[Row]:
+    def _batches(
+        self, rows: Iterable[Mapping[str, Any]]
+    ) -> Iterator[tuple[int, list[Mapping[str, Any]]]]:
+        """The rows of each request, and how many stand before them."""
+        iterator, start = iter(rows), 0
+        while batch := list(islice(iterator, self._config.batch_size)):
+            yield start, batch
+            start += len(batch)
+
+    async def _predict_batch(self, rows: Sequence[Mapping[str, Any]], start: int = 0) -> list[Row]:
         if self._predictor.decoder is None:
             # Classes are learned from the first answer: one request at a time until then.
             async with self._learning:
                 if self._predictor.decoder is None:
-                    return await self._score(rows)
-        return await self._score(rows)
+                    return await self._score(rows, start)
+        return await self._score(rows, start)
 
-    async def _score(self, rows: Sequence[Mapping[str, Any]]) -> list[Row]:
-        columns = await self._offload(_columns, rows, self._signature.inputs)
+    async def _score(self, rows: Sequence[Mapping[str, Any]], start: int) -> list[Row]:
+        columns = await self._offload(_columns, rows, start, self._predictor.signature.inputs)
         scored = await self._predictor.score(Chunk(0, RowBatch(columns)))
         if scored.failures or scored.predictions is None:
-            raise PredictionError(scored.failures)
+            raise PredictionError({start + row: why for row, why in scored.failures.items()})
         return await self._offload(self._rows, scored.predictions)
 
     def _rows(self, predictions: Predictions) -> list[Row]:
@@ -207,8 +212,6 @@ class Deployment:
             RefusedError: the deployment refuses: wrong token, disabled, not there.
         """
         self._deployment = AsyncDeployment(url, token, **options)
-        self._ahead = options.get("concurrency", 8)
-        self._batch_size = options.get("batch_size", 128)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(
             target=self._loop.run_forever, name="batchscore-deployment", daemon=True
@@ -253,15 +256,13 @@ class Deployment:
 
     def predict_lazy(self, rows: Iterable[Mapping[str, Any]]) -> Iterator[Row]:
         """See ``AsyncDeployment.predict_lazy``; rows are read in the caller's thread."""
-        iterator = iter(rows)
+        inner = self._deployment
+        batches = inner._batches(rows)  # noqa: SLF001
         pending: deque[Any] = deque()
         try:
             while True:
-                while len(pending) < self._ahead:
-                    batch = list(islice(iterator, self._batch_size))
-                    if not batch:
-                        break
-                    pending.append(self._submit(self._deployment._predict_batch(batch)))  # noqa: SLF001
+                for start, batch in islice(batches, inner._config.concurrency - len(pending)):  # noqa: SLF001
+                    pending.append(self._submit(inner._predict_batch(batch, start)))  # noqa: SLF001
                 if not pending:
                     return
                 yield from pending.popleft().result()
@@ -270,6 +271,9 @@ class Deployment:
                 future.cancel()
 
     def _submit(self, work: Coroutine[Any, Any, Any]) -> Any:
+        if self._loop.is_closed():
+            work.close()
+            raise UsageError("the deployment is closed; make another")
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def _run(self, work: Coroutine[Any, Any, Any]) -> Any:
@@ -304,13 +308,20 @@ class _EncoderBySchema:
         return self._encoders[schema]
 
 
-def _columns(rows: Sequence[Mapping[str, Any]], specs: Iterable[FeatureSpec]) -> pa.RecordBatch:
+def _columns(
+    rows: Sequence[Mapping[str, Any]], start: int, specs: Iterable[FeatureSpec]
+) -> pa.RecordBatch:
+    for number, row in enumerate(rows, start):
+        if not isinstance(row, Mapping):
+            raise InputError(
+                f"row {number} is no mapping of features to values but {type(row).__name__}"
+            )
     columns = {}
     for spec in specs:
         try:
             values = [row[spec.name] for row in rows]
         except KeyError:
-            lacking = next(number for number, row in enumerate(rows) if spec.name not in row)
+            lacking = next(n for n, row in enumerate(rows, start) if spec.name not in row)
             raise InputError(f"row {lacking} has no feature {spec.name!r}") from None
         columns[spec.name] = column_from_objects(spec, values)
     return pa.RecordBatch.from_pydict(columns)

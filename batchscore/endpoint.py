@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import ipaddress
+import re
 from dataclasses import dataclass, field
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit, urlunsplit
 
 from batchscore.errors import UsageError
 
+_NOT_IN_HOSTS = re.compile(r"[^\w.:%-]")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -37,7 +39,8 @@ class Endpoint:
         """
         parts, port = _split(url)
         host = (parts.hostname or "").lower()
-        if ".." in host or any(len(label) > 63 for label in host.split(".")):
+        labels = host.split(".")
+        if ".." in host or any(len(label) > 63 for label in labels) or _NOT_IN_HOSTS.search(host):
             raise UsageError(f"{redacted(url)!r} is no address: no host can have that name")
         if parts.scheme not in _DEFAULT_PORTS or not host:
             raise UsageError(

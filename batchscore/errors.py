@@ -132,7 +132,7 @@ class PredictionError(BatchscoreError):
     """Raised when rows given to a ``Deployment`` could not be scored.
 
     Attributes:
-        failures: why, by the row's position among the rows of its request.
+        failures: why, by the row's position among the rows that were given.
     """
 
     def __init__(self, failures: Mapping[int, object]) -> None:

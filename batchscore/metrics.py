@@ -162,3 +162,11 @@ class RunReport:
     def write(self, path: Path) -> None:
         """Write the report as JSON."""
         path.write_text(json.dumps(self.as_dict(), indent=2) + "\n", encoding="utf-8")
+
+    @staticmethod
+    def may_replace(path: Path) -> bool:
+        """Whether nothing is lost where a report is written: no file is there, or a report."""
+        if not path.exists():
+            return True
+        with path.open("rb") as file:
+            return b'"schema_version"' in file.read(40)

@@ -128,6 +128,9 @@ class FileOutput:
             )
         if out.is_dir():
             raise UsageError(f"--output: {str(out)!r} is a folder, not a file")
+        if out.exists() and not out.is_file():
+            # It would not be written to but replaced: a device would be gone.
+            raise UsageError(f"--output: {str(out)!r} is no regular file; - is standard output")
         for option, folder in (("output", out.parent), ("work-dir", self._partial.folder.parent)):
             if not folder.is_dir():
                 raise UsageError(f"--{option}: there is no folder {str(folder)!r}")
@@ -203,6 +206,17 @@ class FileOutput:
     @property
     def _rows(self) -> Path:
         return self._partial.rows_path
+
+    @property
+    def places(self) -> tuple[Path, ...]:
+        """What may lie in a folder of the input without being input: the work in progress.
+
+        So may OUT where it can only be the end of this job; what is replaced must not be skipped.
+        """
+        if self._out is None:
+            return ()
+        done = self._resume and not self._overwrite
+        return (self._partial.folder, *([self._out] if done else []))
 
     def check_apart_from(self, files: Iterable[Path | str]) -> None:
         """Refuse to write over what is read.

@@ -6,11 +6,11 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from batchscore.codecs.columns import is_text, plain_type
-from batchscore.columns import nearest
 from batchscore.endpoint import Endpoint
 from batchscore.errors import InputError, ModelChangedError, UsageError
 from batchscore.job import Job, told
 from batchscore.learned import with_learned, without_classes
+from batchscore.nearest import nearest
 from batchscore.observers import NullObserver
 from batchscore.offload import uninterrupted
 from batchscore.readers import OpenedInput, ReadOptions, open_reader
@@ -157,9 +157,10 @@ def _check_features(
     for spec in signature.inputs:
         column = config.map.get(spec.name, spec.name)
         if column not in kept:
+            hint = nearest(column, kept, " (did you mean {!r}?)")
             raise UsageError(
                 f"{scored.path} does not hold the column {column!r}, which the deployment needs"
-                f"{nearest(column, kept)}; give the original input with --input"
+                f"{hint}; give the original input with --input"
             )
         is_paths = is_text(plain_type(scored.schema.field(column).type))
         if spec.kind == "image" and is_paths and config.image_root is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -22,7 +23,8 @@ from batchscore.errors import (
 from batchscore.metrics import RunMetrics, RunReport
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Iterable
+    from pathlib import Path
 
     from batchscore.config import ScoreConfig
     from batchscore.observers import Observer
@@ -53,7 +55,34 @@ class Run:
         self.started_at = datetime.now(UTC)
         self.fingerprint: str | None = None
         self.resumable: Callable[[], bool] = lambda: False
+        self.reports = self.config.report
         self.observer.on_start(self.metrics)
+
+    def check_places(self) -> None:
+        """Raise ``UsageError`` where no picture could be read, or no report written at the end."""
+        root = self.config.image_root
+        if root is not None and not root.is_dir():
+            raise UsageError(f"--image-root: there is no folder {str(root)!r}")
+        for path in self.config.report:
+            if not path.parent.is_dir():
+                raise UsageError(f"--report: there is no folder {str(path.parent)!r}")
+            if path.is_dir():
+                raise UsageError(f"--report: {str(path)!r} is a folder, not a file")
+        self.protect([*self.config.inputs, self.config.output])
+
+    def protect(self, files: Iterable[Path | str]) -> None:
+        """Refuse, and never write, a report that would replace the input or the output.
+
+        Raises:
+            UsageError: naming it.
+        """
+        real = {os.path.realpath(file) for file in files}
+        clashing = [path for path in self.reports if os.path.realpath(path) in real]
+        self.reports = tuple(path for path in self.reports if path not in clashing)
+        if clashing:
+            raise UsageError(
+                f"--report: {str(clashing[0])!r} is the input or the output; name another"
+            )
 
     def exit_code(self) -> int:
         """0 where every row was scored, or the failures are within an explicit limit."""
@@ -93,7 +122,7 @@ class Run:
     def finish(self, report: RunReport) -> None:
         """Tell the observer and write the reports, whatever the end was."""
         self.observer.on_finish(report)
-        for path in self.config.report:
+        for path in self.reports:
             try:
                 report.write(path)
             except OSError as error:
@@ -108,7 +137,7 @@ async def whole_run(
 ) -> RunReport:
     """Do the work of a run, and report it whatever its end is."""
     try:
-        check_reports(run.config)
+        run.check_places()
         with run.runtime.offload() as offload:
             await _worked(work(run, offload))
         report = run.report(run.exit_code())
@@ -135,13 +164,6 @@ def shown(url: str) -> str | None:
         return Endpoint.parse(url).shown
     except UsageError:
         return None
-
-
-def check_reports(config: ScoreConfig) -> None:
-    """Raise ``UsageError`` where a report could not be written at the end."""
-    for path in config.report:
-        if not path.parent.is_dir():
-            raise UsageError(f"--report: there is no folder {str(path.parent)!r}")
 
 
 def exit_code_of(error: BaseException) -> int:

@@ -115,9 +115,11 @@ async def _score_files(run: Run, offload: Offload) -> None:
     output = FileOutput(config, run.runtime)
     run.resumable = output.resumable
     try:
-        opened = await offload(open_reader, config.inputs, ReadOptions.of(config))
+        options = replace(ReadOptions.of(config), not_input=output.places)
+        opened = await offload(open_reader, config.inputs, options)
         try:
             output.check_apart_from(opened.files)
+            run.protect(opened.files)
             job = await offload(Job.of, config, opened)
             earlier = await offload(output.begin, job)
             if isinstance(earlier, FinishedOutput):

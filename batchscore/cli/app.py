@@ -92,7 +92,9 @@ def _report(arguments: list[str], error: UsageError) -> None:
         path = Path(value or following)
         if option == "--report" and path.suffix == ".json" and path.parent.is_dir():
             with suppress(OSError):  # the error that is told first is what matters
-                report.write(path)
+                # As it is not known which words name the input, no file of it may be replaced.
+                if report.may_replace(path):
+                    report.write(path)
 
 
 def _open_streams() -> None:

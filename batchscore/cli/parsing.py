@@ -14,8 +14,9 @@ from cyclopts.exceptions import (
     UnusedCliTokensError,
 )
 
-from batchscore.cli.words import CREDENTIAL_ADVICE, STANDARD_STREAM, nearest
+from batchscore.cli.words import CREDENTIAL_ADVICE, STANDARD_STREAM
 from batchscore.errors import UsageError
+from batchscore.nearest import nearest
 
 if TYPE_CHECKING:
     from cyclopts import App, Argument, CycloptsError, Token

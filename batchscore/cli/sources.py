@@ -21,8 +21,10 @@ from batchscore.cli.options import (
     settable,
     tables,
 )
-from batchscore.cli.words import CREDENTIAL_ADVICE, nearest
+from batchscore.cli.words import CREDENTIAL_ADVICE
+from batchscore.config import ScoreConfig
 from batchscore.errors import UsageError
+from batchscore.nearest import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
@@ -138,7 +140,7 @@ def _from_file(
             raise UsageError(f"{place}: the key is there twice, with - and with _")
         if name in own:
             given[name] = Given(_table(value) if name in tables(command.model) else value, place)
-        elif name == "config" or name not in known():
+        elif name == "config" or name not in {*known(), *tables(ScoreConfig)}:
             names = [option for option in known() if option != "config"]
             raise UsageError(f"{place}: unknown key{nearest(name, names)}")
     return given

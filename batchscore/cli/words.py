@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
 STANDARD_STREAM = "\0"
 """Stands for a lone ``-`` while cyclopts, which takes it for an option, has the words.
 
@@ -18,9 +12,3 @@ CREDENTIAL_ADVICE = (
     "a token is never given as an option or in a config file, where others can read it; "
     "use token_file, token_command or the variable BATCHSCORE_TOKEN"
 )
-
-
-def nearest(name: str, names: Iterable[str]) -> str:
-    """``; did you mean ...?`` with the name most like this one, or nothing."""
-    found = difflib.get_close_matches(name, list(names), n=1)
-    return f"; did you mean {found[0]}?" if found else ""

@@ -16,6 +16,7 @@ from multidict import CIMultiDict
 
 from batchscore.endpoint import Endpoint
 from batchscore.errors import (
+    AttemptError,
     AttemptTimeoutError,
     ConnectionFailedError,
     DecodeError,
@@ -106,32 +107,39 @@ class HTTPTransport:
                 if isinstance(answer, Response):
                     return answer
                 url = answer
-        except aiohttp.ConnectionTimeoutError:
-            raise ConnectionFailedError(f"no connection within {_CONNECT_TIMEOUT_S:g} s") from None
-        except TimeoutError:
-            raise AttemptTimeoutError(
-                f"no whole answer within {self._options.timeout_s:g} s"
-            ) from None
-        except (aiohttp.ClientPayloadError, aiohttp.http_exceptions.HttpProcessingError) as error:
-            raise ConnectionFailedError(f"the answer broke off: {_reason(error)}") from error
-        except aiohttp.ClientConnectorCertificateError as error:
-            raise RefusedError(
-                f"{self._options.endpoint.host_and_port} has a certificate that is not trusted: "
-                f"{_certificate_reason(error.certificate_error)}"
-            ) from error
-        except (aiohttp.ClientProxyConnectionError, aiohttp.ClientHttpProxyError) as error:
-            raise self._proxy_error(error) from error
-        except (aiohttp.ClientError, OSError, asyncio.IncompleteReadError) as error:
-            ShortageError.check(error)
-            if isinstance(error, aiohttp.ClientConnectorDNSError) and self._options.proxy:
-                # Only the proxy looks up the deployment's own name.
-                raise self._proxy_error(error) from error
-            raise ConnectionFailedError(_reason(error)) from error
+        except (aiohttp.ClientError, aiohttp.http_exceptions.HttpProcessingError, OSError,
+                asyncio.IncompleteReadError) as error:  # fmt: skip
+            raise self._mapped(error) from error
         raise RefusedError(f"{self._options.endpoint.shown} redirects without end")
 
-    def _proxy_error(self, error: aiohttp.ClientError) -> ConnectionFailedError | RefusedError:
-        """The proxy is not there, or opens no tunnel."""
+    def _mapped(self, error: Exception) -> AttemptError | RefusedError:  # noqa: PLR0911 - a table
+        """What an error of the network means: the one table of them."""
+        match error:
+            case aiohttp.ConnectionTimeoutError():
+                return ConnectionFailedError(f"no connection within {_CONNECT_TIMEOUT_S:g} s")
+            case TimeoutError():
+                return AttemptTimeoutError(f"no whole answer within {self._options.timeout_s:g} s")
+            case aiohttp.ClientPayloadError() | aiohttp.http_exceptions.HttpProcessingError():
+                if isinstance(error.__cause__, aiohttp.http_exceptions.ContentEncodingError):
+                    # It came whole, so the server is there, and this is what it says.
+                    return DecodeError("the answer cannot be unpacked")
+                return ConnectionFailedError(f"the answer broke off: {_reason(error)}")
+            case aiohttp.ClientConnectorCertificateError():
+                return RefusedError(
+                    f"{self._options.endpoint.host_and_port} has a certificate that is not "
+                    f"trusted: {_certificate_reason(error.certificate_error)}"
+                )
         ShortageError.check(error)
+        is_dns = isinstance(error, aiohttp.ClientConnectorDNSError)
+        # With a proxy, only the proxy looks up the deployment's own name.
+        if (is_dns and self._options.proxy) or isinstance(
+            error, (aiohttp.ClientProxyConnectionError, aiohttp.ClientHttpProxyError)
+        ):
+            return self._proxy_error(error)
+        return ConnectionFailedError(_reason(error))
+
+    def _proxy_error(self, error: Exception) -> ConnectionFailedError | RefusedError:
+        """The proxy is not there, or opens no tunnel."""
         proxy = self._options.proxy
         text = f"the proxy {proxy.shown if proxy else ''}: {_reason(error)}"
         if isinstance(error, aiohttp.ClientHttpProxyError) and error.status in _PROXY_REFUSES:
@@ -208,20 +216,22 @@ def parse_headers(config_lines: tuple[str, ...], header_file: Path | None) -> di
     Raises:
         UsageError: the file cannot be read, or a line is not ``Name: value``.
     """
-    lines = list(config_lines)
+    lines = [(f"--header number {n}", line) for n, line in enumerate(config_lines, 1)]
     if header_file is not None:
         try:
             text = header_file.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or "it is no text"
             raise UsageError(f"--header-file: cannot read {str(header_file)!r}: {reason}") from None
-        lines += [line for line in text.splitlines() if line.strip() and line[0] != "#"]
+        place = f"--header-file {str(header_file)!r}, line"
+        numbered = enumerate(text.splitlines(), 1)
+        lines += [(f"{place} {n}", line) for n, line in numbered if line.strip() and line[0] != "#"]
     headers: dict[str, str] = {}
-    for number, line in enumerate(lines, start=1):
+    for place, line in lines:
         name, colon, value = line.partition(":")
         if not colon or not name.strip() or any(c in line for c in "\r\n\0"):
             # The value may be a secret, so only its place is told.
-            raise UsageError(f"header number {number} is not of the form 'Name: value'")
+            raise UsageError(f"{place} is not of the form 'Name: value'")
         if name.strip().lower() in _OUR_HEADERS:
             raise UsageError(f"the header {name.strip()} is set by batchscore itself")
         headers[name.strip()] = value.strip()

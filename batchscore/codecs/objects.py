@@ -42,12 +42,12 @@ def column_from_objects(spec: FeatureSpec, values: Sequence[object]) -> pa.Array
         case "number":
             return _number_column(spec, values)
         case "category":
-            return pa.array([_label(spec, value) for value in values], pa.string())
+            return _strings(spec, [_label(spec, value) for value in values])
         case "text":
             for value in values:
                 if not (value is None or isinstance(value, str)):
                     raise _not_taken(spec, value, "a string")
-            return pa.array(values, pa.string())
+            return _strings(spec, values)
         case "image":
             return pa.array([_picture(spec, value) for value in values], pa.binary())
         case "array":
@@ -77,6 +77,13 @@ def _not_taken(spec: FeatureSpec, value: object, wanted: str) -> InputError:
         f"feature {spec.name!r} ({spec.dtype}) takes {wanted}, "
         f"not {shown(value)} ({type(value).__name__})"
     )
+
+
+def _strings(spec: FeatureSpec, values: Sequence[object]) -> pa.Array:
+    try:
+        return pa.array(values, pa.string())
+    except UnicodeEncodeError:
+        raise InputError(f"feature {spec.name!r}: a text is not valid Unicode") from None
 
 
 def _number_column(spec: FeatureSpec, values: Sequence[object]) -> pa.Array:

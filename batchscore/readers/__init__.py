@@ -75,7 +75,7 @@ def open_reader(inputs: Sequence[str], options: ReadOptions) -> OpenedInput:
         UsageError: an option is wrong.
         InputError: an input is missing, empty, damaged or of another format; a column collides.
     """
-    found = discover(tuple(inputs), options.input_format)
+    found = discover(tuple(inputs), options.input_format, options.not_input)
     types = parse_types(options.types)
     with ExitStack() as stack:
         if found.is_pictures:

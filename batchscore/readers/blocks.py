@@ -38,22 +38,22 @@ def blocks(stream: ByteStream, end_of_last: Callable[[bytes], int], name: str) -
         UnfinishedRecordError: the last record is not whole; all before it were yielded.
     """
     rest = b""
-    wanted = BLOCK_BYTES
-    while data := stream.read(wanted):
+    at_least = 1
+    while data := _read(stream, at_least):
         rest += data
         end = end_of_last(rest)
         if end:
             yield rest[:end]
             rest = rest[end:]
-            wanted = BLOCK_BYTES
+            at_least = 1
         elif len(rest) > MAX_RECORD_BYTES:
             raise InputError(
                 f"{name}: a record is longer than {MAX_RECORD_BYTES >> 20} MiB; "
                 "is a quote left open?"
             )
-        else:
+        elif len(rest) >= BLOCK_BYTES:
             # Doubling keeps a record of many blocks from being searched again for each.
-            wanted = max(BLOCK_BYTES, len(rest))
+            at_least = len(rest)
     if rest:
         rest += b"" if rest.endswith(b"\n") else b"\n"
         end = end_of_last(rest)
@@ -61,6 +61,19 @@ def blocks(stream: ByteStream, end_of_last: Callable[[bytes], int], name: str) -
             yield rest[:end]
         if end < len(rest):
             raise UnfinishedRecordError
+
+
+def _read(stream: ByteStream, at_least: int) -> bytes:
+    """What the stream has, which of a pipe may be little, but so much unless it ends."""
+    data = stream.read(max(BLOCK_BYTES, at_least))
+    if len(data) >= at_least:
+        return data
+    pieces = [data]
+    missing = at_least - len(data)
+    while missing > 0 and (piece := stream.read(missing)):
+        pieces.append(piece)
+        missing -= len(piece)
+    return b"".join(pieces)
 
 
 def last_line_end(text: bytes) -> int:
@@ -80,6 +93,8 @@ class RecordFormat:
         quoted = rb'"(?:[^"]++|"")*+"[^%b\r\n]*+' % mark
         plain = rb'(?!")[^%b\r\n]*+' % mark
         field = rb"(?:%b|%b)" % (quoted, plain)
+        self.has_one_field = False
+        """Whether each record has one field, so that a blank line is an empty one."""
         self._delimiter = delimiter.encode()
         self._before_quote = np.frombuffer(self._delimiter + b'\r\n"', dtype=np.uint8)
         self._record = re.compile(rb"(%b(?:%b%b)*+)(?:\r\n|\n|\r(?!\Z))" % (field, mark, field))
@@ -126,7 +141,7 @@ class RecordFormat:
         return text[end:].strip(b"\r\n"), len(text)
 
     def records(self, text: bytes) -> list[bytes]:
-        """The records of a text that consists of whole ones, without blank lines and line ends."""
+        """The records of a text that consists of whole ones, without line ends."""
         if b'"' in text:
             found = []
             end = 0
@@ -138,11 +153,16 @@ class RecordFormat:
             found = re.split(rb"\r\n|\n|\r", text)
         else:
             found = text.split(b"\n")
+        if self.has_one_field:
+            # What stands after the last line end is a record only where it is something.
+            return found if found[-1] else found[:-1]
         return [record for record in found if record]
 
     def quick_count(self, text: bytes) -> int | None:
         """How many records whole records are, where counting line ends tells; else None."""
-        if b'"' in text or b"\r" in text or b"\n\n" in text or text.startswith(b"\n"):
+        if b'"' in text or b"\r" in text:
+            return None
+        if not self.has_one_field and (b"\n\n" in text or text.startswith(b"\n")):
             return None
         return text.count(b"\n")
 

@@ -43,7 +43,7 @@ class DelimitedReader:
         self._nulls = frozenset(text.encode() for text in options.null)
         self._delimiter = options.delimiter or _DELIMITERS[file.format]
         self._format = RecordFormat(self._delimiter)
-        records = _Records(file, options.encoding, self._format)
+        records = _Records(file, options.encoding, self._format, as_it_comes=options.as_it_comes)
         # What can be read only once stays open for the one pass there will be.
         self._once = records if file.is_stream else None
         try:
@@ -51,6 +51,7 @@ class DelimitedReader:
         except BaseException:
             records.close()
             raise
+        self._format.has_one_field = len(self.schema) == 1
         if not file.is_stream:
             records.close()
 
@@ -74,9 +75,6 @@ class DelimitedReader:
             raise InputError(
                 f"{self.name}: the header is not valid {self._encoding}; say --encoding"
             ) from None
-        for number, name in enumerate(names, 1):
-            if not name:
-                raise InputError(f"{self.name}: column {number} has no name in the header; name it")
         check_names(names, self.name)
         return pa.schema(
             [
@@ -152,7 +150,9 @@ class DelimitedReader:
                 use_threads=False, block_size=len(block) + 1, column_names=self.schema.names
             ),
             parse_options=pyarrow.csv.ParseOptions(
-                delimiter=self._delimiter, newlines_in_values=True
+                delimiter=self._delimiter,
+                newlines_in_values=True,
+                ignore_empty_lines=not self._format.has_one_field,
             ),
             convert_options=options,
         )
@@ -210,9 +210,16 @@ class _Records:
         passed: how many rows stand before the next block; the reader counts them.
     """
 
-    def __init__(self, file: InputFile, encoding: str, record_format: RecordFormat) -> None:
+    def __init__(
+        self,
+        file: InputFile,
+        encoding: str,
+        record_format: RecordFormat,
+        *,
+        as_it_comes: bool = False,
+    ) -> None:
         self._name = file.name
-        self._stream = open_text(file, encoding)
+        self._stream = open_text(file, encoding, as_it_comes=as_it_comes)
         self._blocks = blocks(self._stream, record_format.end_of_last, file.name)
         self.passed = 0
         self._in_header = True

@@ -7,6 +7,7 @@ import os
 import re
 import stat
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path, PurePosixPath
 
 from batchscore.errors import InputError, UsageError
@@ -66,8 +67,10 @@ class FoundInput:
         return self.files[0].format == "images"
 
 
-def discover(inputs: tuple[str, ...], input_format: str | None) -> FoundInput:
-    """The files behind what was typed.
+def discover(
+    inputs: tuple[str, ...], input_format: str | None, not_input: tuple[Path, ...] = ()
+) -> FoundInput:
+    """The files behind what was typed, without those of ``not_input`` that nobody typed.
 
     Raises:
         UsageError: ``input_format`` is none of the formats.
@@ -79,10 +82,11 @@ def discover(inputs: tuple[str, ...], input_format: str | None) -> FoundInput:
         raise InputError("no input is given; name files, folders, globs, or - for standard input")
     if inputs.count(STDIN) > 1:
         raise InputError("-: standard input can be read only once; give - once")
+    own = frozenset(os.path.realpath(path) for path in not_input)
     files: list[InputFile] = []
     roots: list[str] = []
     for typed in inputs:
-        names, root = _expand(typed)
+        names, root = _expand(typed, own)
         files += [_classify(name, input_format, typed) for name in names]
         roots.append(root)
     pictures = [file for file in files if file.format == "images"]
@@ -99,7 +103,7 @@ def discover(inputs: tuple[str, ...], input_format: str | None) -> FoundInput:
     return FoundInput(tuple(files), folder.absolute())
 
 
-def _expand(typed: str) -> tuple[list[str], str]:
+def _expand(typed: str, own: frozenset[str]) -> tuple[list[str], str]:
     """The names that one input stands for, and its folder."""
     if typed == STDIN:
         return [STDIN], str(Path.cwd())
@@ -109,7 +113,7 @@ def _expand(typed: str) -> tuple[list[str], str]:
         raise InputError(f"{shown}: only local files can be read; copy it here first")
     path = Path(typed)
     if path.is_dir():
-        names = _walk(typed, frozenset())
+        names = _walk(typed, own)
         if not names:
             raise InputError(
                 f"{typed}: the folder holds no input; names that begin with _ or . are skipped"
@@ -118,7 +122,7 @@ def _expand(typed: str) -> tuple[list[str], str]:
     if os.path.lexists(typed):
         return [typed], str(path.parent.absolute())
     if _WILDCARD.search(typed):
-        return _glob(typed)
+        return _glob(typed, own)
     raise InputError(f"{typed}: no such file or folder")
 
 
@@ -126,10 +130,13 @@ def _hidden(name: str) -> bool:
     return name.startswith(("_", "."))
 
 
-def _walk(folder: str, above: frozenset[str]) -> list[str]:
-    """The files below a folder, links followed; ``above`` breaks circles of links."""
+def _walk(folder: str, passed: frozenset[str]) -> list[str]:
+    """The files below a folder, links followed, but for what ``passed`` names.
+
+    The folders on the way are passed too, which breaks circles of links.
+    """
     real = os.path.realpath(folder)
-    if real in above:
+    if real in passed:
         return []
     names: list[str] = []
     try:
@@ -138,18 +145,22 @@ def _walk(folder: str, above: frozenset[str]) -> list[str]:
                 if _hidden(entry.name):
                     continue
                 name = str(Path(folder, entry.name))
-                names += _walk(name, above | {real}) if entry.is_dir() else [name]
+                if entry.is_dir():
+                    names += _walk(name, passed | {real})
+                elif os.path.join(real, entry.name) not in passed:  # noqa: PTH118 (quicker)
+                    names.append(name)
     except OSError as error:
         raise InputError(f"{folder}: the folder cannot be read: {error.strerror}") from error
     return names
 
 
-def _glob(pattern: str) -> tuple[list[str], str]:
+def _glob(pattern: str, own: frozenset[str]) -> tuple[list[str], str]:
     fixed = _fixed_part(pattern)
     shown = len(Path(fixed).parts)
     # A last part that is itself written with _ or . asks for such names.
     asked = PurePosixPath(pattern).name[:1]
     names: set[str] = set()
+    real = cache(os.path.realpath)
     # Not Path.glob: it knows no absolute pattern, and "**" as the last part only as folders.
     for match in glob.iglob(  # noqa: PTH207
         pattern, recursive=True, include_hidden=_hidden(asked)
@@ -157,10 +168,13 @@ def _glob(pattern: str) -> tuple[list[str], str]:
         *folders, name = Path(match).parts[shown:] or (Path(match).name,)
         if any(map(_hidden, folders)) or (_hidden(name) and name[0] != asked):
             continue
+        folder = real(str(Path(match).parent))
+        if folder in own or str(Path(folder, name)) in own:
+            continue
         if not Path(match).is_dir():
             names.add(str(Path(match)))
         elif "**" not in pattern:
-            names.update(_walk(match, frozenset()))
+            names.update(_walk(match, own))
     if not names:
         raise InputError(f"{pattern}: no file matches")
     return sorted(names, key=os.fsencode), str(Path(fixed).absolute())

@@ -31,6 +31,10 @@ class ReadOptions:
         types: the types of CSV columns, by column.
         source_column: name of a column to add with the file that each row came from.
         work_dir: folder for what must be stored before it can be read (standard input).
+        not_input: files and folders that are the job's own, so that a folder or glob that holds
+            them does not mean them.
+        as_it_comes: read rows of a CSV pipe as soon as they are there, which costs time where there
+            are many: whoever wants only the first need not wait for the others.
     """
 
     input_format: str | None = None
@@ -40,6 +44,8 @@ class ReadOptions:
     types: Mapping[str, str] = field(default_factory=dict)
     source_column: str | None = None
     work_dir: Path | None = None
+    not_input: tuple[Path, ...] = ()
+    as_it_comes: bool = False
 
     @classmethod
     def of(cls, config: ScoreConfig) -> Self:
@@ -52,4 +58,5 @@ class ReadOptions:
             types=config.type,
             source_column=config.source_column,
             work_dir=config.work_dir,
+            as_it_comes=config.limit is not None,
         )

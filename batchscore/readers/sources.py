@@ -56,6 +56,8 @@ def blaming(name: str) -> Iterator[None]:
 def open_raw(file: InputFile) -> Any:
     """The bytes of a file as they are; the caller closes it."""
     if file.name == STDIN:
+        if sys.stdin is None:
+            raise InputError("-: standard input is closed; pipe a file into it, or name one")
         return sys.stdin.buffer
     with blaming(file.name):
         return Path(file.name).open("rb")
@@ -104,7 +106,9 @@ def spool(file: InputFile, work_dir: Path | None) -> Path:
     return path
 
 
-def open_text(file: InputFile, encoding: str, path: Path | None = None) -> ByteStream:
+def open_text(
+    file: InputFile, encoding: str, path: Path | None = None, *, as_it_comes: bool = False
+) -> ByteStream:
     """A CSV or JSON Lines file as UTF-8, decompressed, without a byte order mark.
 
     Bytes that are not valid in ``encoding`` come out as bytes that are not valid UTF-8, so that
@@ -114,9 +118,10 @@ def open_text(file: InputFile, encoding: str, path: Path | None = None) -> ByteS
         file: the file; a stream is consumed.
         encoding: its encoding.
         path: where its bytes are, if elsewhere (spooled).
+        as_it_comes: give what a pipe has, without waiting for more.
     """
     if path is None:
-        raw = _Prefixed(open_raw(file), keep=file.name == STDIN)
+        raw = _Prefixed(open_raw(file), keep=file.name == STDIN, as_it_comes=as_it_comes)
     else:
         raw = _Prefixed(path.open("rb"), keep=False)
     try:
@@ -169,14 +174,19 @@ def _check_not_binary(file: InputFile, first: bytes) -> None:
 class _Prefixed:
     """A file whose first bytes can be looked at. PyArrow reads through it, so it acts as a file."""
 
-    def __init__(self, raw: Any, *, keep: bool) -> None:
+    def __init__(self, raw: Any, *, keep: bool, as_it_comes: bool = False) -> None:
         self._raw = raw
+        self._read = raw.read1 if as_it_comes else raw.read
         self._keep = keep
         self._first = b""
         self.closed = False
 
     def peek(self) -> bytes:
-        while len(self._first) < _HEAD_BYTES and (more := self._raw.read(_HEAD_BYTES)):
+        # No format is known by a line end: after one there is nothing more to wait for.
+        while len(self._first) < _HEAD_BYTES and b"\n" not in self._first:
+            more = self._read(_HEAD_BYTES)
+            if not more:
+                break
             self._first += more
         return self._first
 
@@ -185,12 +195,11 @@ class _Prefixed:
 
     def read(self, size: int = -1, /) -> bytes:
         if not self._first:
-            return bytes(self._raw.read(size))
+            return bytes(self._read(size))
         first, self._first = self._first, b""
         if 0 <= size < len(first):
             first, self._first = first[:size], first[size:]
-            return first
-        return first + bytes(self._raw.read(size - len(first) if size >= 0 else -1))
+        return first
 
     def close(self) -> None:
         self.closed = True

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo, available_timezones
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from batchscore.errors import UsageError
+from batchscore.nearest import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,6 +29,8 @@ _TYPES: dict[str, pa.DataType] = {
 }  # fmt: skip
 _TIMESTAMP = re.compile(r"timestamp\[(s|ms|us|ns)(?:,\s*(?:tz=)?([^\]]+))?\]")
 _DECIMAL = re.compile(r"decimal(?:128|256)?\((\d+),\s*(-?\d+)\)")
+_OFFSET = re.compile(r"[+-]\d\d:\d\d")
+_DATE_AND_TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d[\d:.]*(Z|[+-]\d\d(?::?\d\d)?)?")
 _MAX_SHOWN_CHARS = 80
 
 
@@ -46,16 +49,33 @@ def _parse_type(column: str, text: str) -> pa.DataType:
         return found
     try:
         if match := _TIMESTAMP.fullmatch(text.strip()):
+            _check_zone(match[2])
             return pa.timestamp(match[1], match[2])
         if match := _DECIMAL.fullmatch(name):
             precision, scale = int(match[1]), int(match[2])
             return (pa.decimal128 if precision <= 38 else pa.decimal256)(precision, scale)
     except (ValueError, pa.ArrowException) as error:
         raise UsageError(f"--type {column}={text}: {error}") from None
-    close = difflib.get_close_matches(name, [*_TYPES, "timestamp[us]", "decimal(10,2)"], 1)
-    known = "int, float, bool, string, date, datetime, decimal(P,S), int8 to uint64"
-    hint = f"did you mean {close[0]}?" if close else f"it may be {known}"
-    raise UsageError(f"--type {column}={text}: unknown type; {hint}")
+    known = (
+        "int, float, bool, string, date, datetime, timestamp[us, tz=UTC], decimal(P,S), "
+        "int8 to uint64"
+    )
+    examples = [*_TYPES, "timestamp[us]", "decimal(10,2)"]
+    hint = nearest(name, examples) or f"; it may be {known}"
+    raise UsageError(f"--type {column}={text}: unknown type{hint}")
+
+
+def _check_zone(zone: str | None) -> None:
+    """Raise ``ValueError`` for a zone that nobody who reads the output would know."""
+    if zone is None or _OFFSET.fullmatch(zone):
+        return
+    try:
+        ZoneInfo(zone)
+    except (LookupError, ValueError):
+        # A computer may know no zones at all; then Arrow has to take what is said.
+        if zones := available_timezones():
+            hint = nearest(zone, zones) or "; write UTC, Europe/Berlin or +02:00"
+            raise ValueError(f"{zone!r} is no time zone{hint}") from None
 
 
 def check_columns(types: Mapping[str, object], columns: Sequence[str]) -> None:
@@ -66,9 +86,9 @@ def check_columns(types: Mapping[str, object], columns: Sequence[str]) -> None:
     """
     for column in types:
         if column not in columns:
-            close = difflib.get_close_matches(column, columns, 1)
-            hint = f"did you mean {close[0]!r}?" if close else f"there are {_listed(columns)}"
-            raise UsageError(f"--type {column}=...: the CSV input has no such column; {hint}")
+            hint = nearest(column, columns, "; did you mean {!r}?")
+            hint = hint or f"; there are {_listed(columns)}"
+            raise UsageError(f"--type {column}=...: the CSV input has no such column{hint}")
 
 
 def _listed(columns: Sequence[str]) -> str:
@@ -98,9 +118,17 @@ def convert(cells: pa.Array, dtype: pa.DataType) -> tuple[pa.Array, dict[int, st
     column = values.take(encoded.indices)
     failed = pc.and_(given.is_valid(), column.is_null()).to_numpy(zero_copy_only=False)
     return column, {
-        int(row): f"{_shown(given[int(row)].as_py())} is no {dtype}"
-        for row in np.flatnonzero(failed)
+        int(row): _unfit(given[int(row)].as_py(), dtype) for row in np.flatnonzero(failed)
     }
+
+
+def _unfit(text: str, dtype: pa.DataType) -> str:
+    moment = _DATE_AND_TIME.fullmatch(text) if pa.types.is_timestamp(dtype) else None
+    if moment and moment[1] and dtype.tz is None:
+        return f"{_shown(text)} has a time zone, {dtype} none; timestamp[{dtype.unit}, tz=UTC] has"
+    if moment and not moment[1] and dtype.tz is not None:
+        return f"{_shown(text)} lacks the time zone, Z or +02:00, that {dtype} needs"
+    return f"{_shown(text)} is no {dtype}"
 
 
 def _cast_in_halves(texts: pa.Array, dtype: pa.DataType, pieces: list[pa.Array]) -> None:

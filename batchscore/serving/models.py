@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import importlib.util
 import re
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from batchscore.errors import UsageError
+from batchscore.nearest import nearest
 from batchscore.schema import FEATURE_TYPES, FeatureSpec, FeatureType, ModelSignature
 
 if TYPE_CHECKING:
@@ -150,8 +150,7 @@ def _load_demo(name: str) -> Model:
 
     if name in DEMO_MODELS:
         return DEMO_MODELS[name]()
-    near = difflib.get_close_matches(name, DEMO_MODELS, n=1)
-    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    hint = nearest(name, DEMO_MODELS, " (did you mean {!r}?)")
     raise UsageError(
         f"no demo model is called {name!r}{hint}; there are {', '.join(DEMO_MODELS)}\n"
         "a model of your own is package.module:object, file.py:object or model.onnx"
@@ -206,8 +205,8 @@ def _attribute(module: ModuleType, target: str, dotted: str) -> object:
     found: object = module
     for part in dotted.split("."):
         if not hasattr(found, part):
-            near = difflib.get_close_matches(part, [n for n in dir(found) if n[0] != "_"], n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
+            public = [name for name in dir(found) if name[0] != "_"]
+            hint = nearest(part, public, "; did you mean {!r}?")
             raise UsageError(f"{target} has no object {dotted!r}{hint}")
         found = getattr(found, part)
     return found

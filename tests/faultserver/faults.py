@@ -155,6 +155,12 @@ def invalid_json() -> Fault:
     return replace(status(200, body=b'{"rows": [{"y": 1.'), name="invalid_json")
 
 
+def broken_gzip() -> Fault:
+    """Status 200 with a whole body that says it is gzip, and is not."""
+    answer = status(200, body=b"no gzip", headers={"Content-Encoding": "gzip"})
+    return replace(answer, name="broken_gzip")
+
+
 def bare_nan() -> Fault:
     """Every number of the answer becomes NaN, Infinity or -Infinity in turn, written bare."""
 
@@ -284,7 +290,7 @@ FACTORIES: Mapping[str, Callable[..., Fault]] = {
     factory.__name__: factory
     for factory in (
         status, reset, close, truncate, hang, stall, slow, drip, wrong_row_count, html_200,
-        empty_200, error_in_200, invalid_json, bare_nan, gzip_bomb, redirect,
+        empty_200, error_in_200, invalid_json, broken_gzip, bare_nan, gzip_bomb, redirect,
     )
 }  # fmt: skip
 

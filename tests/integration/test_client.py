@@ -394,3 +394,4 @@ def test_headers_come_from_options_and_a_file(tmp_path):
     with pytest.raises(UsageError) as caught:
         parse_headers((), file)
     assert "secret" not in str(caught.value)
+    assert f"{str(file)!r}, line 1 " in str(caught.value)

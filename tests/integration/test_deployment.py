@@ -103,7 +103,12 @@ def test_bad_rows_are_told_by_position_and_feature():
             deployment.predict_many([{"x": 1}, {"X": 2}])
         with pytest.raises(InputError, match="x"):
             deployment.predict(x=object())
-        assert server.request_count == 0
+        rows = [{"x": n} for n in range(300)]
+        with pytest.raises(InputError, match="row 300 has no feature 'x'"):
+            deployment.predict_many([*rows, {}])
+        with pytest.raises(InputError, match="row 0 is no mapping .* but str"):
+            deployment.predict_many({"x": 1})
+        assert server.request_count == 300 // 128
 
 
 def test_rows_that_are_refused_raise_with_the_servers_words():
@@ -115,6 +120,40 @@ def test_rows_that_are_refused_raise_with_the_servers_words():
                 deployment.predict_many([{"x": 1}, {"x": 2}])
     assert sorted(caught.value.failures) == [0, 1]
     assert caught.value.failures[0].code == "http_422"
+
+
+def test_rows_that_fail_are_told_by_their_place_among_all():
+    """The position of a failed row counts from the first row given, not from its request's."""
+    with FaultServer(*CLASSIFIER, script=faults.refuse_rows(lambda row: row["x"] == 7)) as server:
+        with batchscore.Deployment(server.url, batch_size=2) as deployment:
+            with pytest.raises(PredictionError, match="row 7 was not scored") as caught:
+                deployment.predict_many([{"x": n} for n in range(10)])
+    assert sorted(caught.value.failures) == [7]
+
+
+@pytest.mark.parametrize("option", ["batch_size", "concurrency", "max_attempts"])
+@pytest.mark.parametrize("value", [0, -1, "many"])
+def test_sizes_that_would_send_no_row_are_refused(option, value):
+    """No size or bound makes a deployment return fewer predictions than rows."""
+    with pytest.raises(UsageError, match=option):
+        batchscore.Deployment("http://127.0.0.1:1/x", **{option: value})
+
+
+async def test_a_deployment_that_is_not_open_says_so():
+    """Before and after its with block a deployment is a usage error, and leaves no warning."""
+    with FaultServer(*LINEAR) as server:
+        with batchscore.Deployment(server.url) as deployment:
+            pass
+        with pytest.raises(UsageError, match="closed"):
+            deployment.predict(x=1)
+        later = batchscore.AsyncDeployment(server.url)
+        for _ in range(2):
+            with pytest.raises(UsageError, match="not open"):
+                later.feature_specs_in  # noqa: B018
+            with pytest.raises(UsageError, match="not open"):
+                await later.predict(x=1)
+            async with later:
+                assert await later.predict(x=1) == {"y": 3.0}
 
 
 def test_a_deployment_that_is_not_there_or_refuses_raises_at_once():
@@ -162,6 +201,13 @@ def test_anything_that_exports_an_arrow_stream_can_be_scored(kind):
     assert out["id"].cast(pa.string()).to_pylist() == ["a", "b", "c"]
     assert out["predicted_y"].to_pylist() == [3.0, 5.0, 7.0]
     assert out["prediction_error"].null_count == 3
+
+
+def test_options_of_files_mean_nothing_for_a_table():
+    """An option that would be ignored is refused."""
+    for options in ({"source_column": "f"}, {"resume": True}, {"type": {"x": "int"}}):
+        with pytest.raises(UsageError, match=next(iter(options))):
+            batchscore.score_table(pa.table({"x": [1]}), url="http://127.0.0.1:1/x", **options)
 
 
 def test_what_is_no_table_is_refused():

@@ -6,10 +6,10 @@ import io
 import numpy as np
 import pyarrow as pa
 import pytest
-from faultserver import FaultServer, Model, echo
+from faultserver import LINEAR, FaultServer, Model, echo
 from PIL import Image
 
-from batchscore.errors import InputError
+from batchscore.errors import InputError, UsageError
 
 
 def picture(number: int, *, mode="RGB", form="PNG", size=(6, 5)) -> bytes:
@@ -297,6 +297,15 @@ def test_a_first_answer_without_any_picture_is_an_answer_all_the_same(score_tabl
     assert out["predicted_picture"].null_count == 3
     assert out["prediction_error"].null_count == 3
     assert not out.schema.field("predicted_picture").metadata
+
+
+def test_an_image_root_that_is_not_there_is_a_usage_error(tmp_path, score_table):
+    """A wrong folder of pictures is told at once, not a row at a time."""
+    (tmp_path / "file").write_bytes(b"")
+    for place in ("nowhere", "file"):
+        with FaultServer(*LINEAR) as server, pytest.raises(UsageError, match="--image-root"):
+            score_table(pa.table({"x": [1]}), server.url, image_root=tmp_path / place)
+        assert server.request_count == 0
 
 
 def test_large_pictures_are_loaded_a_few_at_a_time(tmp_path, score_table):

@@ -316,7 +316,9 @@ def test_own_headers_replace_ours_whatever_their_case(tmp_path):
         assert server.requests[0].headers["authorization"] == "Basic abc"
 
 
-@pytest.mark.parametrize("place", ["a dangling link", "the input itself", "a file in the way"])
+@pytest.mark.parametrize(
+    "place", ["a dangling link", "the input itself", "a file in the way", "a pipe"]
+)
 def test_an_output_place_that_cannot_be_right_is_told_before_a_row_is_sent(tmp_path, place):
     """What would fail or destroy at the end is refused at the beginning."""
     source = write_rows(tmp_path, 3)
@@ -325,6 +327,8 @@ def test_an_output_place_that_cannot_be_right_is_told_before_a_row_is_sent(tmp_p
         out.symlink_to(tmp_path / "nowhere" / "x")
     elif place == "the input itself":
         out = source
+    elif place == "a pipe":
+        os.mkfifo(out)
     else:
         (tmp_path / "out.parquet.partial").write_text("mine")
     before = source.read_bytes()
@@ -335,6 +339,7 @@ def test_an_output_place_that_cannot_be_right_is_told_before_a_row_is_sent(tmp_p
         batchscore.score(source, out, url=server.url, overwrite=True)
     assert server.request_count == 0
     assert source.read_bytes() == before
+    assert out.is_fifo() == (place == "a pipe")
 
 
 def test_categories_of_polars_are_read(tmp_path):
@@ -384,6 +389,63 @@ def test_a_report_is_written_even_when_the_options_are_wrong(tmp_path):
     written = json.loads(report.read_text())
     assert (written["status"], written["exit_code"]) == ("usage", 2)
     assert "--batch-size" in written["message"]
+
+
+@pytest.mark.parametrize("place", ["in.json", "./in.json", "link.json", "out.json", "folder.json"])
+def test_a_report_never_replaces_the_input_or_the_output(tmp_path, monkeypatch, place):
+    """A report in the place of data is a usage error, and not even that error is written there."""
+    monkeypatch.chdir(tmp_path)
+    rows = '{"x": 1}\n'
+    Path("in.json").write_text(rows)
+    Path("link.json").symlink_to("in.json")
+    Path("folder.json").mkdir()
+    with FaultServer(*LINEAR) as server, pytest.raises(UsageError, match="--report"):
+        batchscore.score(
+            "in.json", "out.json", url=server.url, input_format="jsonl", output_format="jsonl",
+            report=[place, "r.json"],
+        )  # fmt: skip
+    assert Path("in.json").read_text() == rows
+    assert not Path("out.json").exists()
+    assert json.loads(Path("r.json").read_text())["exit_code"] == 2
+    assert server.request_count == 0
+
+
+def test_a_report_never_replaces_a_file_found_in_a_folder(tmp_path):
+    """Files of the input that nobody named one by one are safe from reports too."""
+    (tmp_path / "in").mkdir()
+    source = tmp_path / "in" / "a.json"
+    source.write_text('{"x": 1}\n')
+    with FaultServer(*LINEAR) as server, pytest.raises(UsageError, match="--report"):
+        batchscore.score(
+            tmp_path / "in", tmp_path / "o.arrow", url=server.url, input_format="jsonl",
+            report=source,
+        )  # fmt: skip
+    assert source.read_text() == '{"x": 1}\n'
+
+
+def test_wrong_options_do_not_cost_a_file_that_is_no_report(tmp_path):
+    """While it is not known which words name the input, only an earlier report is replaced."""
+    (tmp_path / "in.json").write_text('{"x": 1}\n')
+    (tmp_path / "r.json").write_text('{\n  "schema_version": 1}')
+    done = subprocess.run(
+        [sys.executable, "-m", "batchscore", "score", "in.json", "--bogus",
+         "--report", "in.json", "--report", "r.json"],
+        capture_output=True, text=True, cwd=tmp_path, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert (tmp_path / "in.json").read_text() == '{"x": 1}\n'
+    assert json.loads((tmp_path / "r.json").read_text())["status"] == "usage"
+
+
+def test_standard_input_that_is_closed_is_a_usage_error(tmp_path):
+    """A process without a standard input is told so, not that the program is wrong."""
+    words = "score - --input-format csv -o o.csv --url http://127.0.0.1:9/x"
+    done = subprocess.run(
+        ["/bin/sh", "-c", f'exec "$0" -m batchscore {words} <&-', sys.executable],
+        capture_output=True, text=True, cwd=tmp_path, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "standard input is closed" in done.stderr
 
 
 def test_the_demo_does_not_touch_a_folder_of_the_users(tmp_path):

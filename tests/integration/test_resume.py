@@ -544,6 +544,27 @@ def test_what_does_not_show_in_the_output_may_change(stopped):
     assert (folder / "moved.arrow").read_bytes() == (folder / "whole.arrow").read_bytes()
 
 
+def test_an_input_folder_may_hold_the_output(tmp_path):
+    """Neither the work in progress nor the finished output is taken for input of the same job."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    write_rows(folder / "in.parquet", 200)
+    out = folder / "out.parquet"
+    words = ["data", "-o", out, "--batch-size", 20, "--concurrency", 1]
+    with FaultServer(*LINEAR, delay_s=0.05) as server:
+        interrupted(tmp_path, server, *words, "--url", server.url)
+        assert (folder / "out.parquet.partial").is_dir()
+        done = run(tmp_path, *words, "--resume", "--url", server.url)
+        assert done.returncode == 0, done.stderr
+        assert pq.read_table(out)["id"].to_pylist() == [f"row {n}" for n in range(200)]
+        before = server.request_count
+        again = run(tmp_path, *words, "--resume", "--url", server.url)
+        assert (again.returncode, server.request_count) == (0, before), again.stderr
+        # What --overwrite would replace is not skipped in silence.
+        refused = run(tmp_path, *words, "--overwrite", "--url", server.url)
+        assert (refused.returncode, "is the input itself" in refused.stderr) == (2, True)
+
+
 def test_standard_streams_cannot_be_resumed(tmp_path):
     """What cannot be read or written again is a usage error, before anything is read."""
     words = ["--url", "http://127.0.0.1:9/deployment/x/forward", "--resume"]

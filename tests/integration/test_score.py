@@ -3,6 +3,8 @@
 import json
 import os
 import random
+import subprocess
+import sys
 import threading
 import time
 
@@ -167,6 +169,22 @@ def test_limit_scores_the_first_rows_only(score_table):
     assert_scored(out, 5)
 
 
+def test_limit_does_not_wait_for_rows_it_does_not_want(tmp_path):
+    """The first rows of a pipe that stays open are scored and written."""
+    with FaultServer(*LINEAR) as server:
+        words = ["score", "-", "--input-format", "csv", "--limit", "2", "--url", server.url]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "batchscore", *words, "-o", "out.arrow"],
+            stdin=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path,
+        )  # fmt: skip
+        process.stdin.write(b"x\n0\n1\n")
+        process.stdin.flush()
+        assert process.wait(60) == 0
+        process.stdin.close()
+        process.stderr.close()
+    assert read_arrow(tmp_path / "out.arrow")["predicted_y"].to_pylist() == [1.0, 3.0]
+
+
 def test_a_feature_can_come_from_another_column(score_table):
     """--map FEATURE=COLUMN."""
     table = numbers(10).rename_columns(["id", "Größe in m"])
@@ -320,6 +338,7 @@ def test_only_the_bad_rows_of_a_refused_batch_fail(score_table, status):
         (faults.empty_200(), "bad_response"),
         (faults.error_in_200(), "bad_response"),
         (faults.invalid_json(), "bad_response"),
+        (faults.broken_gzip(), "bad_response"),
         (faults.status(500), "http_500"),
         (faults.status(422), "http_422"),
     ],

@@ -18,8 +18,9 @@ def test_an_address_is_shown_without_user_and_query():
 
 @pytest.mark.parametrize(
     "url",
-    ["", "host/deployment", "ftp://host/x", "http://", "http://host:99999/x", "http://[::1/x"],
-)
+    ["", "host/deployment", "ftp://host/x", "http://", "http://host:99999/x", "http://[::1/x",
+     "http://my host/x", "http://ho<st>/x"],
+)  # fmt: skip
 def test_what_is_no_address_is_refused(url):
     """An address without http(s) and a host is a usage error that shows the form."""
     with pytest.raises(UsageError):

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from batchscore.cli import app
+from batchscore.cli.inspect import COMMAND as INSPECT
 from batchscore.cli.score import COMMAND
 from batchscore.cli.sources import resolve
 from batchscore.config import ScoreConfig
@@ -29,6 +30,9 @@ def test_an_example_is_a_valid_config(path: Path) -> None:
     config, _ = resolve(COMMAND, NEEDED | {"config": str(path)}, app.known_options, {})
     assert isinstance(config, ScoreConfig)
     assert config != ScoreConfig.model_validate(NEEDED)
+    # What is said for one command may stand in a file for all.
+    given = {"url": NEEDED["url"], "config": str(path)}
+    resolve(INSPECT, given, app.known_options, {})
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)

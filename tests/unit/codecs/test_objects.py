@@ -149,3 +149,10 @@ def test_a_picture_that_was_closed_is_refused(picture):
     image.close()
     with pytest.raises(InputError, match=r"'photo'.*cannot be sent"):
         column_from_objects(IMAGE, [image])
+
+
+@pytest.mark.parametrize("spec", [TEXT, LABEL], ids=["text", "label"])
+def test_a_text_that_is_no_unicode_names_its_feature(spec):
+    """Half a surrogate pair, which UTF-8 cannot hold, is an input error."""
+    with pytest.raises(InputError, match=f"{spec.name!r}: a text is not valid Unicode"):
+        column_from_objects(spec, ["good", "\ud800"])

@@ -111,6 +111,51 @@ def test_records_fall_apart_as_in_pyarrow_and_in_python(
         assert list(row.values()) == given_cells
 
 
+@relaxed
+@given(
+    values=st.lists(st.sampled_from(["", "a", "1,2", 'q"\n\r']), max_size=12),
+    quoting=st.sampled_from(["none", "all", "needed"]),
+    end=st.sampled_from(["\n", "\r", "\r\n"]),
+    is_ended=st.booleans(),
+    block=st.sampled_from([1, 5, 2**20]),
+    start=st.integers(0, 3),
+)
+def test_a_blank_line_of_a_single_column_is_a_row(
+    tmp_path: Path,
+    values: list[str],
+    quoting: str,
+    end: str,
+    is_ended: bool,
+    block: int,
+    start: int,
+) -> None:
+    """Where a record is one field, an empty one is a blank line, and no row is lost."""
+    if quoting == "none":
+        values = [value for value in values if value in {"", "a"}]
+    lines = ["h"]
+    for value in values:
+        quoted = '"' + value.replace('"', '""') + '"'
+        lines.append(quoted if quoting == "all" or len(value) > 1 else value)
+    # Without the last line end, a last empty value leaves no trace.
+    is_ended = is_ended or lines[-1] == ""
+    path = write(tmp_path / "t.csv", end.join(lines) + (end if is_ended else ""))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("batchscore.readers.blocks.BLOCK_BYTES", block)
+        rows, failures = read(path, start_row=start)
+    assert failures == {}
+    assert [row["h"] for row in rows] == values[start:]
+
+
+@pytest.mark.parametrize("text", ["h\n1\n\n2,3\n\n", 'h\n"1"\n\n"2",3\n\n'])
+def test_blank_lines_of_a_single_column_stand_beside_ragged_records(
+    tmp_path: Path, text: str
+) -> None:
+    """A ragged record fails in its place among blank lines."""
+    rows, failures = read(write(tmp_path / "t.csv", text))
+    assert [row["h"] for row in rows] == ["1", "", "2", ""]
+    assert failures == {2: "invalid_input: CSV record has 2 fields, the header 1"}
+
+
 def ends_in_quotes(text: str) -> bool:
     """Whether CSV text ends inside quotes: then one more line end changes the last cell."""
     state = "start"
@@ -175,11 +220,41 @@ def test_a_cell_that_is_not_of_the_type_fails_its_row_alone(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
+    ("name", "text", "why"),
+    [
+        ("datetime", "2024-01-02T03:04:05Z", "timestamp[us, tz=UTC] has"),
+        ("timestamp[s]", "2024-01-02 03:04+02:00", "timestamp[s, tz=UTC] has"),
+        ("timestamp[ms, tz=UTC]", "2024-01-02 03:04:05", "lacks the time zone"),
+        ("timestamp[ms, tz=UTC]", "2024-13-02 03:04:05", "lacks the time zone"),
+        ("datetime", "2024-13-02T03:04:05", "is no timestamp[us]"),
+        ("date", "2024-01-02T03:04:05Z", "is no date32"),
+    ],
+)
+def test_a_time_zone_too_many_or_too_few_is_told(
+    tmp_path: Path, name: str, text: str, why: str
+) -> None:
+    """A zone is never dropped nor made up: the row fails, and says which type takes the cell."""
+    rows, failures = read(write(tmp_path / "t.csv", f"a,b\n1,{text}\n"), types={"b": name})
+    assert rows == [{"a": "1", "b": None}]
+    assert why in failures[0]
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", "+02:00", "-03:30"])
+def test_zones_by_name_and_offset_are_known(tmp_path: Path, zone: str) -> None:
+    """--type takes what Arrow takes for a time zone."""
+    path = write(tmp_path / "t.csv", "a\n2024-01-02T03:04:05Z\n")
+    schema = open_reader([str(path)], ReadOptions(types={"a": f"timestamp[s, tz={zone}]"})).reader
+    assert schema.schema.field("a").type == pa.timestamp("s", zone)
+
+
+@pytest.mark.parametrize(
     ("types", "message"),
     [
         ({"prize": "int"}, "--type prize=...: the CSV input has no such column; did you mean 'pri"),
         ({"price": "flot"}, "--type price=flot: unknown type; did you mean float?"),
         ({"price": "decimal(99,1)"}, "--type price=decimal(99,1): precision"),
+        ({"price": "timestamp[s, tz=Europe/Berln]"},
+         "--type price=timestamp[s, tz=Europe/Berln]: 'Europe/Berln' is no time zone; did you"),
     ],
 )  # fmt: skip
 def test_a_wrong_type_option_is_refused_with_the_nearest_name(
@@ -289,12 +364,18 @@ def test_compressed_files_are_read(tmp_path: Path, suffix: str) -> None:
     assert cells(path) == [[str(n), cell] for n in range(50)]
 
 
+def test_one_column_may_have_no_name(tmp_path: Path) -> None:
+    """The index that pandas writes first, under an empty name, is a column like any other."""
+    path = write(tmp_path / "t.csv", ",a\n0,x\n1,y\n")
+    assert read(path) == ([{"": "0", "a": "x"}, {"": "1", "a": "y"}], {})
+
+
 BROKEN: list[tuple[bytes, str]] = [
     (b"", "is empty (0 bytes)"),
     (b"\n\n", "the file has no header"),
     (b"\xef\xbb\xbf", "the file has no header"),
     (b"a,b,a,c,c\n1,2,3,4,5\n", "several columns are named 'a', 'c'; rename them"),
-    (b"a,,c\n1,2,3\n", "column 2 has no name in the header"),
+    (b"a,,\n1,2,3\n", "several columns are named ''; rename them"),
     (b"a,\xff\n1,2\n", "the header is not valid utf-8; say --encoding"),
     (b'a,"b\n1,2\n', "the file ends inside a quoted cell of the header"),
     (b'a,b\n1,2\n3,"x\n5,6\n', "ends inside a quoted cell of row 2 (counted from 1"),

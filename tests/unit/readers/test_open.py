@@ -103,6 +103,19 @@ def test_a_file_whose_name_looks_like_a_glob_is_that_file() -> None:
     assert files("a[1].csv", "_b.csv") == ["a[1].csv", "_b.csv"]
 
 
+@pytest.mark.parametrize("typed", ["d", "d/*", "d/**", "d/*/*", "link"])
+def test_what_is_the_jobs_own_is_no_input_unless_it_is_typed(typed: str) -> None:
+    """A folder or glob that holds the job's output or work in progress does not mean them."""
+    make("d/a.csv", "d/b/c.csv", "d/out.csv", "d/out.csv.partial/rows.arrow")
+    Path("link").symlink_to("d")
+    own = (Path("d/out.csv"), Path("d/out.csv.partial"))
+    found = {"d/*/*": ["b/c.csv"]}.get(typed, ["a.csv", "b/c.csv"])
+    folder = "link" if typed == "link" else "d"
+    assert files(typed, not_input=own) == [f"{folder}/{name}" for name in found]
+    assert files("d/out.csv", not_input=own) == ["d/out.csv"]
+    assert "holds no input" in refused("d/out.csv.partial", not_input=own)
+
+
 def test_links_to_folders_are_followed_once() -> None:
     """A linked folder is read, and a circle of links ends."""
     make("d/a.csv", "other/b.csv")
