@@ -29,10 +29,17 @@ class EncodedColumn:
 
 
 class InputCodec(Protocol):
-    """Encodes one input feature. Made for one column type, so that a wrong type shows early."""
+    """Encodes one input feature. Made for one column type, so that a wrong type shows early.
+
+    Attributes:
+        blocks: both methods may wait for files, or unpack pictures.
+    """
+
+    @property
+    def blocks(self) -> bool: ...
 
     def encode(self, column: pa.Array) -> EncodedColumn:
-        """The column as JSON values; may block (image files). Never raises for one bad cell."""
+        """The column as JSON values. Never raises for one bad cell."""
         ...
 
     def wire_bytes(self, column: pa.Array) -> int:

@@ -62,6 +62,7 @@ class ImageInput:
 
     field: pa.Field
     folder: ImageFolder | None
+    blocks: bool = True
 
     def encode(self, column: pa.Array) -> EncodedColumn:
         """The pictures as data URIs; a picture that does not open fails its row."""

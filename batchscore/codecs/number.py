@@ -57,6 +57,7 @@ class NumberInput:
     """Numbers with every digit; booleans as 0 and 1."""
 
     field: pa.Field
+    blocks: bool = False
 
     def encode(self, column: pa.Array) -> EncodedColumn:
         """The numbers; NaN and infinities stay floats, which the JSON encoder writes as null."""

@@ -118,6 +118,11 @@ class TensorInput:
     as_json: bool
     folder: ImageFolder | None
 
+    @property
+    def blocks(self) -> bool:
+        """Whether the cells are paths of files."""
+        return self.folder is not None and is_text(plain_type(self.field.type))
+
     def encode(self, column: pa.Array) -> EncodedColumn:
         """The arrays as float32, row-major; NaN and infinities are counted in both forms."""
         column = plain(column)

@@ -55,6 +55,7 @@ class TextInput:
     """Strings as they are; numbers, dates and times as their text."""
 
     field: pa.Field
+    blocks: bool = False
 
     def encode(self, column: pa.Array) -> EncodedColumn:
         """The texts; empty text stays empty text."""

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from batchscore.config import Probs
 
 _HEAD, _TAIL = b'{"rows":[', b"]}"
+_RAW_BODY = msgspec.json.Decoder(dict[str, list[msgspec.Raw]])
 _JSON = {"Content-Type": "application/json", "Accept": "application/json"}
 # The path of the score operation in the specification: a literal template.
 _SCORE_PATH = "/deployment/{deploymentId}/forward"
@@ -128,36 +129,37 @@ class RowsProtocol:
 
 
 @dataclass(frozen=True)
-class EncodedLines:
-    """Rows as JSON lines; a run of them becomes a body by a replace of line breaks.
+class EncodedBody:
+    """Rows as one request body, which is taken apart only where fewer rows are to be sent."""
 
-    JSON text holds no raw line break, so a line break always ends a row.
-    """
-
-    lines: bytes
+    whole: bytes
     positions: npt.NDArray[np.int64]
     failures: Mapping[int, RowFailure] = field(default_factory=dict)
     nonfinite: int = 0
 
     @cached_property
+    def _rows(self) -> list[msgspec.Raw]:
+        """The JSON text of each row."""
+        return _RAW_BODY.decode(self.whole)["rows"]
+
+    @cached_property
     def _ends(self) -> npt.NDArray[np.int64]:
-        """Where each row begins in ``lines``, and where the last ends."""
-        breaks = np.flatnonzero(np.frombuffer(self.lines, np.uint8) == ord("\n"))
-        return np.concatenate(([0], breaks + 1))
+        """How many bytes there are before each row, were they one after another."""
+        lengths = [memoryview(row).nbytes for row in self._rows]
+        return np.concatenate(([0], np.cumsum(lengths, dtype=np.int64)))
 
     def size(self, start: int, stop: int) -> int:
         """See ``EncodedRows.size``."""
         if start == 0 and stop == len(self.positions):
-            return len(self.lines) - bool(self.lines) + len(_HEAD) + len(_TAIL)
-        return int(self._ends[stop] - self._ends[start]) - 1 + len(_HEAD) + len(_TAIL)
+            return len(self.whole)
+        commas = max(0, stop - start - 1)
+        return int(self._ends[stop] - self._ends[start]) + commas + len(_HEAD) + len(_TAIL)
 
     def body(self, start: int, stop: int) -> bytes:
         """See ``EncodedRows.body``."""
         if start == 0 and stop == len(self.positions):
-            run = self.lines[:-1]
-        else:
-            run = self.lines[self._ends[start] : self._ends[stop] - 1]
-        return b"".join((_HEAD, run.replace(b"\n", b","), _TAIL))
+            return self.whole
+        return b"".join((_HEAD, b",".join(map(memoryview, self._rows[start:stop])), _TAIL))
 
 
 class RowsEncoder:
@@ -168,10 +170,11 @@ class RowsEncoder:
     ) -> None:
         self._columns = list(columns)
         self._codecs = list(codecs)
+        self.blocks = any(codec.blocks for codec in codecs)
         self._row = _row_maker([spec.name for spec in specs])
         self._json = msgspec.json.Encoder(decimal_format="number")
 
-    def encode(self, rows: RowBatch) -> EncodedLines:
+    def encode(self, rows: RowBatch) -> EncodedBody:
         """See ``RowEncoder.encode``."""
         encoded = [
             codec.encode(rows.columns.column(name))
@@ -183,12 +186,15 @@ class RowsEncoder:
         if failures:
             positions = np.delete(positions, list(failures))
             objects = [objects[position] for position in positions]
-        return EncodedLines(
-            lines=self._json.encode_lines(objects),
+        return EncodedBody(
+            whole=self._body(objects),
             positions=positions,
             failures=failures,
             nonfinite=sum(column.nonfinite for column in encoded),
         )
+
+    def _body(self, objects: list[object]) -> bytes:
+        return self._json.encode({"rows": objects})
 
     def wire_bytes(self, rows: RowBatch) -> int:
         """See ``RowEncoder.wire_bytes``."""
