@@ -50,7 +50,7 @@ class Window:
     one_at_a_time: bool = False
 
     def __post_init__(self) -> None:
-        self._chunks = 0
+        self._sizes: dict[int, int] = {}
         self._rows = 0
         self._bytes = 0
         self._result_bytes_a_row = 0.0
@@ -62,15 +62,14 @@ class Window:
         while not self._fits(rows, size):
             self._freed.clear()
             await self._freed.wait()
-        self._chunks += 1
         self._rows += rows
         self._bytes += size
+        self._sizes[chunk.start_row] = size
 
     def leave(self, chunk: Chunk) -> None:
         """Make the chunk's room free again."""
-        self._chunks -= 1
         self._rows -= chunk.rows.num_rows
-        self._bytes -= chunk.rows.columns.nbytes
+        self._bytes -= self._sizes.pop(chunk.start_row)
         self._freed.set()
 
     def expect(self, rows: int, result_bytes: int) -> None:
@@ -78,7 +77,7 @@ class Window:
         self._result_bytes_a_row = max(self._result_bytes_a_row, result_bytes / max(rows, 1))
 
     def _fits(self, rows: int, size: int) -> bool:
-        if self._chunks == 0:
+        if not self._sizes:
             return True
         if self.one_at_a_time:
             return False

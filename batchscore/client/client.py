@@ -12,7 +12,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_aft
 
 from batchscore.client.controller import Outcome, Result, RetryBudget
 from batchscore.client.outage import Outage
-from batchscore.client.retry import RetryPolicy, parse_retry_after
+from batchscore.client.retry import RetryPolicy, after, parse_retry_after
 from batchscore.client.token import SharedToken
 from batchscore.client.transport import monotonic_s
 from batchscore.errors import (
@@ -206,11 +206,7 @@ class Client:
 
         self._budget.on_request()
         try:
-            while True:
-                try:
-                    return await self._retrying(self._is_retried, self._budgeted_s)(counted_attempt)
-                except _AfreshError:
-                    answers = [self._answers]
+            return await self._tried(counted_attempt, answers)
         except AttemptError as error:
             others_answered = answers[-1] > answers[-2]
             if self._policy.blames_rows(error, others_answered=others_answered):
@@ -220,6 +216,19 @@ class Client:
                 )
                 raise RowsRefusedError(error, is_certain=is_certain) from error
             raise DeploymentAwayError(error) from error
+
+    async def _tried(self, attempt: Callable[[], Awaitable[T]], answers: list[int]) -> T:
+        """Try until it works or is given up."""
+        try:
+            # Most requests need no more, and none of the machinery of retrying.
+            return await attempt()
+        except AttemptError as error:
+            attempts = after(error, attempt)
+        while True:
+            try:
+                return await self._retrying(self._is_retried, self._budgeted_s)(attempts)
+            except _AfreshError:
+                answers[:], attempts = [self._answers], attempt
 
     def alone(self) -> AbstractAsyncContextManager[None]:
         """Hold everybody else back while the deployment is away, and while suspects are tried."""

@@ -102,6 +102,14 @@ def texts(column: pa.Array) -> tuple[list[str | None], dict[int, str]]:
         return _texts_one_by_one(column)
 
 
+def wire_bytes_of_values(column: pa.Array) -> int:
+    """About how many characters numbers, dates and times have as text, or longer text as itself."""
+    try:
+        return len(column) * int(column.type.bit_width) * 5 // 16
+    except ValueError:  # not of one width
+        return int(column.nbytes * 5 // 2)
+
+
 def bytes_and_ends(column: pa.Array) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """The bytes of a text or binary column that is not empty, and where each row's end."""
     _, offsets, data = column.buffers()

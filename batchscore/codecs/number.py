@@ -22,6 +22,7 @@ from batchscore.codecs.columns import (
     plain_type,
     shown,
     texts,
+    wire_bytes_of_values,
     wrong_type,
 )
 from batchscore.errors import DecodeError
@@ -109,7 +110,7 @@ class NumberInput:
 
     def wire_bytes(self, column: pa.Array) -> int:
         """Floats take about 18 characters for their 8 bytes, integers fewer."""
-        return int(column.nbytes * 5 // 2) + len(column)
+        return wire_bytes_of_values(column) + len(column)
 
 
 def _nonfinite(column: pa.Array) -> int:

@@ -20,6 +20,7 @@ from batchscore.codecs.columns import (
     plain_type,
     shown,
     texts,
+    wire_bytes_of_values,
     wrong_type,
 )
 from batchscore.errors import DecodeError
@@ -95,8 +96,9 @@ class TextInput:
         """The text and its quotes; numbers are longer as text than in memory."""
         type_ = plain_type(column.type)
         if is_text(type_) or is_bytes(type_):
-            return int(pc.sum(pc.binary_length(plain(column))).as_py() or 0) + 3 * len(column)
-        return int(column.nbytes * 5 // 2) + 3 * len(column)
+            # Its bytes and offsets, which are as long as quotes and comma.
+            return int(plain(column).nbytes)
+        return wire_bytes_of_values(column) + 3 * len(column)
 
 
 def _needs_escape(data: NDArray[np.uint8]) -> bool:

@@ -25,8 +25,11 @@ if TYPE_CHECKING:
 
     Bytes = npt.NDArray[np.uint8]
     Positions = npt.NDArray[np.int64]
+    Numbers = npt.NDArray[np.int32]
 
 _COMMA = ord(",")
+# What 32-bit offsets can reach; they take half the cache.
+_MAX_SMALL_BYTES = 2**31 - 1
 
 
 class Interleaver:
@@ -73,9 +76,9 @@ class Interleaver:
 
 
 @lru_cache(maxsize=4)
-def _order(num_rows: int, firsts: tuple[int, ...], first_between: int) -> npt.NDArray[np.int64]:
+def _order(num_rows: int, firsts: tuple[int, ...], first_between: int) -> Numbers:
     """The numbers of the texts that make each row: what stands before a cell, the cell, ..."""
-    order = np.empty((num_rows, 2 * len(firsts)), np.int64)
+    order = np.empty((num_rows, 2 * len(firsts)), np.int32)
     order[:, 0::2] = np.arange(len(firsts)) + first_between
     order[:, 1::2] = np.arange(num_rows)[:, None] + firsts
     return order
@@ -107,7 +110,7 @@ class _Texts:
 
     def __init__(self) -> None:
         self._data: list[Bytes] = []
-        self._ends: list[Positions] = [np.zeros(1, np.int64)]
+        self._ends: list[tuple[Positions, int]] = [(np.zeros(1, np.int64), 0)]
         self._spares: list[tuple[int, int, int]] = []
         self._size = self._count = 0
 
@@ -115,7 +118,7 @@ class _Texts:
         """Add texts by where they end in the data; the number of the first."""
         first = self._count
         self._data.append(data)
-        self._ends.append(ends + self._size)
+        self._ends.append((ends, self._size))
         self._size += len(data)
         self._count += len(ends)
         return first
@@ -129,14 +132,20 @@ class _Texts:
         """Put this byte in the place of the last one of so many texts."""
         self._spares.append((first, count, byte))
 
-    def in_order(self, numbers: Positions) -> memoryview:
+    def in_order(self, numbers: Numbers) -> memoryview:
         """The texts with these numbers, one after another."""
-        data, ends = np.concatenate(self._data), np.concatenate(self._ends)
+        is_large = self._size > _MAX_SMALL_BYTES
+        width = np.int64 if is_large else np.int32
+        data = np.concatenate(self._data)
+        ends = np.concatenate(
+            [np.add(ends, start, dtype=width, casting="unsafe") for ends, start in self._ends]
+        )
         for first, count, byte in self._spares:
             places = ends[first + 1 : first + count + 1] - 1
             # Most often the byte is a comma that is there already, after all but the last.
             data[places if data[places[0]] != byte else places[-1:]] = byte
         buffers = [None, pa.py_buffer(ends), pa.py_buffer(data)]
-        texts = pa.Array.from_buffers(pa.large_binary(), self._count, buffers)
+        kind = pa.large_binary() if is_large else pa.binary()
+        texts = pa.Array.from_buffers(kind, self._count, buffers)
         taken = pc.take(texts, pa.array(numbers), boundscheck=False)
         return memoryview(taken.buffers()[2])
