@@ -292,6 +292,7 @@ class _EncoderBySchema:
         self._protocol = protocol
         self._signature = signature
         self._encoders: dict[pa.Schema, RowEncoder] = {}
+        self.blocks = any(spec.kind == "image" for spec in signature.inputs)
 
     def encode(self, rows: RowBatch) -> EncodedRows:
         """See ``RowEncoder.encode``."""

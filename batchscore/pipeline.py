@@ -1,7 +1,8 @@
 """The ordered bounded map: chunks in, results out in the same order, memory bounded.
 
 A feeder reads a chunk, waits until the window has room, starts a task for it and queues the
-task's handle; a drainer awaits the handles in order and hands each result on. One TaskGroup owns
+task's handle; a drainer awaits the handles in order and hands the results on, those at one go
+that are ready. One TaskGroup owns
 every task, so nothing outlives ``ordered_map``: the first error, or a cancellation from outside,
 cancels the rest and comes out as itself.
 """
@@ -9,6 +10,7 @@ cancels the rest and comes out as itself.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
     from batchscore.batches import Chunk
 
 R = TypeVar("R")
+
+# Results that are written at one go; a cancellation waits for all of them.
+_MAX_RUN = 16
 
 
 @dataclass
@@ -45,7 +50,7 @@ class Window:
     one_at_a_time: bool = False
 
     def __post_init__(self) -> None:
-        self._chunks = 0
+        self._sizes: dict[int, int] = {}
         self._rows = 0
         self._bytes = 0
         self._result_bytes_a_row = 0.0
@@ -57,15 +62,14 @@ class Window:
         while not self._fits(rows, size):
             self._freed.clear()
             await self._freed.wait()
-        self._chunks += 1
         self._rows += rows
         self._bytes += size
+        self._sizes[chunk.start_row] = size
 
     def leave(self, chunk: Chunk) -> None:
         """Make the chunk's room free again."""
-        self._chunks -= 1
         self._rows -= chunk.rows.num_rows
-        self._bytes -= chunk.rows.columns.nbytes
+        self._bytes -= self._sizes.pop(chunk.start_row)
         self._freed.set()
 
     def expect(self, rows: int, result_bytes: int) -> None:
@@ -73,7 +77,7 @@ class Window:
         self._result_bytes_a_row = max(self._result_bytes_a_row, result_bytes / max(rows, 1))
 
     def _fits(self, rows: int, size: int) -> bool:
-        if self._chunks == 0:
+        if not self._sizes:
             return True
         if self.one_at_a_time:
             return False
@@ -84,28 +88,46 @@ class Window:
 async def ordered_map(
     chunks: AsyncGenerator[Chunk, None],
     score: Callable[[Chunk], Coroutine[None, None, R]],
-    write: Callable[[R], Awaitable[None]],
+    write: Callable[[list[R]], Awaitable[None]],
     window: Window,
 ) -> None:
     """Score chunks concurrently and write the results in the order of the chunks.
 
+    What was scored while the one before was written is written at one go: a hop to a thread
+    costs as much as to encode a hundred rows.
+
     Raises:
         Exception: the first error of reading, scoring or writing, itself and not in a group.
     """
-    started: asyncio.Queue[tuple[Chunk, asyncio.Task[R]] | None] = asyncio.Queue()
+    started: deque[tuple[Chunk, asyncio.Task[R]]] = deque()
+    changed = asyncio.Event()
+    is_fed = False
 
     async def feed(group: asyncio.TaskGroup) -> None:
+        nonlocal is_fed
         async with aclosing(chunks):
             async for chunk in chunks:
                 await window.enter(chunk)
-                started.put_nowait((chunk, group.create_task(score(chunk))))
-        started.put_nowait(None)
+                started.append((chunk, group.create_task(score(chunk))))
+                changed.set()
+        is_fed = True
+        changed.set()
 
     async def drain() -> None:
-        while (entry := await started.get()) is not None:
-            chunk, task = entry
-            await write(await task)
-            window.leave(chunk)
+        while started or not is_fed:
+            if not started:
+                changed.clear()
+                await changed.wait()
+                continue
+            done: list[Chunk] = []
+            results: list[R] = []
+            while started and len(done) < _MAX_RUN and (not done or started[0][1].done()):
+                chunk, task = started.popleft()
+                results.append(await task)
+                done.append(chunk)
+            await write(results)
+            for chunk in done:
+                window.leave(chunk)
 
     try:
         async with asyncio.TaskGroup() as group:

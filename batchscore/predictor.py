@@ -6,7 +6,7 @@ import asyncio
 import math
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -39,11 +39,16 @@ if TYPE_CHECKING:
 Predictions = tuple[pa.Array, ...]
 # What 32-bit offsets can reach in one array of pictures.
 _MAX_COLUMN_BYTES = 2**31 - 1
+P = ParamSpec("P")
+T = TypeVar("T")
 A = TypeVar("A")
 R = TypeVar("R")
 
 _MIN_ENCODED = 4
 _ENCODED_BYTES = 256 * 2**20
+# What takes less time than the switches to a thread and back, or little more: one that holds
+# the interpreter's lock would stop the event loop all the same.
+_INLINE_BYTES = 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +98,13 @@ class Predictor:
     async def score(self, chunk: Chunk) -> ScoredBatch:
         """Decide every row of a chunk. Only what stops the whole job is raised."""
         rows = chunk.rows
-        bounds, size = await self._offload(self._runs, rows)
+        bounds, size = await self._encoding(rows.columns.nbytes, self._runs, rows)
+        if len(bounds) == 1 and self._next_rows(rows.num_rows) == rows.num_rows:
+            await self._encoded.enter(size)
+            try:
+                return _join(chunk, [0], [await self._score_run(rows, size)])
+            finally:
+                self._encoded.leave(size)
         starts: list[int] = []
         tasks: list[asyncio.Task[_Scored]] = []
         try:
@@ -104,7 +115,7 @@ class Predictor:
                         # Cut when its turn comes, to the size that has proved good by then.
                         await self._encoded.enter(size)
                         end = at + self._next_rows(stop - at)
-                        task = group.create_task(self._score_run(rows.slice(at, end)))
+                        task = group.create_task(self._score_run(rows.slice(at, end), size))
                         task.add_done_callback(lambda _: self._encoded.leave(size))
                         starts.append(at)
                         tasks.append(task)
@@ -120,15 +131,15 @@ class Predictor:
         most = self._client.max_rows or left
         return math.ceil(left / math.ceil(left / most)) if left else 0
 
-    async def _score_run(self, rows: RowBatch) -> _Scored:
+    async def _score_run(self, rows: RowBatch, size: int) -> _Scored:
         """Score rows that are about one request: encoded, they may turn out to be several."""
-        encoded = await self._offload(self._encoder.encode, rows)
+        encoded = await self._encoding(size, self._encoder.encode, rows)
         self._metrics.nonfinite_as_null += encoded.nonfinite
         total = len(encoded.positions)
         if total == 0:
             return _Scored(encoded.positions, None, encoded.failures)
         bounds = slices(total, encoded.size, self._max_batch_bytes)
-        sender = _Slices(encoded, self._client, self._offload, self._read, self._run_all)
+        sender = _Slices(encoded, self._client, self._sized, self._read, self._run_all)
 
         async def decide_run(run: tuple[int, int]) -> list[Decided[Predictions]]:
             return await decide(sender, *run, self.refusals)
@@ -142,8 +153,26 @@ class Predictor:
         def wire_bytes(start: int, stop: int) -> int:
             return self._encoder.wire_bytes(rows.slice(start, stop))
 
-        size = min(wire_bytes(0, rows.num_rows), self._max_batch_bytes)
-        return slices(rows.num_rows, wire_bytes, self._max_batch_bytes), size
+        size = wire_bytes(0, rows.num_rows)
+        if size <= self._max_batch_bytes:
+            return [(0, rows.num_rows)], size
+        return slices(rows.num_rows, wire_bytes, self._max_batch_bytes), self._max_batch_bytes
+
+    async def _encoding(
+        self, size: int, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Run a part of the encoding of so many bytes."""
+        if self._encoder.blocks:
+            return await self._offload(function, *args, **kwargs)
+        return await self._sized(size, function, *args, **kwargs)
+
+    async def _sized(
+        self, size: int, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Run work on so many bytes, in a thread if that is many."""
+        if size > _INLINE_BYTES:
+            return await self._offload(function, *args, **kwargs)
+        return function(*args, **kwargs)
 
     def _read(self, response: Response, num_rows: int) -> Predictions:
         if self.decoder is not None:
@@ -176,23 +205,26 @@ class _Slices:
         self,
         encoded: EncodedRows,
         client: Client,
-        offload: Offload,
+        sized: Callable[..., Coroutine[None, None, Any]],
         read: Callable[[Response, int], Predictions],
         run_all: Callable[..., Any],
     ) -> None:
         self._encoded = encoded
         self._client = client
-        self._offload = offload
+        self._sized = sized
         self._read = read
         self.run_all = run_all
         self.alone = client.alone
 
     async def send(self, start: int, stop: int, *, alone: bool) -> Predictions:
         """See ``Sender``."""
-        body = await self._offload(self._encoded.body, start, stop)
+        body = await self._body(start, stop)
 
         async def read(response: Response) -> Predictions:
-            return await self._offload(self._read, response, stop - start)
+            found: Predictions = await self._sized(
+                len(response.body), self._read, response, stop - start
+            )
+            return found
 
         return await self._client.score(body, stop - start, read, alone=alone)
 
@@ -200,8 +232,13 @@ class _Slices:
         """See ``Sender``."""
         body = None
         if row is not None:
-            body = await self._offload(self._encoded.body, row, row + 1)
+            body = await self._body(row, row + 1)
         await self._client.ride_out(away, body)
+
+    async def _body(self, start: int, stop: int) -> bytes:
+        size = self._encoded.size(start, stop)
+        body: bytes = await self._sized(size, self._encoded.body, start, stop)
+        return body
 
 
 def slices(length: int, size: Callable[[int, int], int], max_bytes: int) -> list[tuple[int, int]]:

@@ -35,7 +35,7 @@ from batchscore.runtime import Runtime
 from batchscore.writer import MemorySink, OrderedWriter
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import AsyncGenerator, Callable, Sequence
     from contextlib import AbstractAsyncContextManager
 
     import pyarrow as pa
@@ -252,8 +252,8 @@ class _Scoring:
             window.expect(chunk.rows.num_rows, scored.result_bytes)
             return scored
 
-        async def write(scored: ScoredBatch) -> None:
-            await uninterrupted(self._offload(writer.write, scored))
+        async def write(run: Sequence[ScoredBatch]) -> None:
+            await uninterrupted(self._offload(writer.write_all, run))
             self._run.observer.on_batch(metrics)
 
         try:
@@ -304,9 +304,10 @@ class _Scoring:
             limit=config.limit,
             start_row=start_row,
         )
-        while (chunk := await self._offload(next, iterator, None)) is not None:
-            metrics.rows_read += chunk.rows.num_rows
-            yield chunk
+        while (group := await self._offload(next, iterator, None)) is not None:
+            for chunk in group:
+                metrics.rows_read += chunk.rows.num_rows
+                yield chunk
 
     async def _watch_model(self) -> None:
         while True:

@@ -13,7 +13,7 @@ from batchscore.errors import TooManyFailuresError
 from batchscore.partial.disk import writing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from batchscore.layout import OutputLayout
     from batchscore.metrics import RunMetrics
@@ -84,6 +84,11 @@ class OrderedWriter:
         self._max_failed_rows = max_failed_rows
         self._spool = _Spool(spool_dir)
         self._layout: OutputLayout | None = None
+
+    def write_all(self, run: Iterable[ScoredBatch]) -> None:
+        """Write the next batches; see ``write``."""
+        for scored in run:
+            self.write(scored)
 
     def write(self, scored: ScoredBatch) -> None:
         """Write the next batch; blocks.

@@ -12,7 +12,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_aft
 
 from batchscore.client.controller import Outcome, Result, RetryBudget
 from batchscore.client.outage import Outage
-from batchscore.client.retry import RetryPolicy, parse_retry_after
+from batchscore.client.retry import RetryPolicy, after, parse_retry_after
 from batchscore.client.token import SharedToken
 from batchscore.client.transport import monotonic_s
 from batchscore.errors import (
@@ -211,11 +211,7 @@ class Client:
 
         self._budget.on_request()
         try:
-            while True:
-                try:
-                    return await self._retrying(self._is_retried, self._budgeted_s)(attempt)
-                except _AfreshError:
-                    failed_s = [monotonic_s()]
+            return await self._tried(attempt, failed_s)
         except AttemptError as error:
             # Since the try before the last; when the answer came counts, not when it was read.
             others_answered = self._answered_s > failed_s[-2]
@@ -226,6 +222,19 @@ class Client:
                 )
                 raise RowsRefusedError(error, is_certain=is_certain) from error
             raise DeploymentAwayError(error) from error
+
+    async def _tried(self, attempt: Callable[[], Awaitable[T]], failed_s: list[float]) -> T:
+        """Try until it works or is given up; an outage that was waited for begins it anew."""
+        try:
+            # Most requests need no more, and none of the machinery of retrying.
+            return await attempt()
+        except AttemptError as error:
+            attempts = after(error, attempt)
+        while True:
+            try:
+                return await self._retrying(self._is_retried, self._budgeted_s)(attempts)
+            except _AfreshError:
+                failed_s[:], attempts = [monotonic_s()], attempt
 
     def alone(self) -> AbstractAsyncContextManager[None]:
         """Hold everybody else back while the deployment is away, and while suspects are tried."""

@@ -6,15 +6,17 @@ import random
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from batchscore.errors import AttemptError, DecodeError, HTTPStatusError
 from batchscore.protocols.base import Treatment
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from batchscore.config import RetryTable
+
+T = TypeVar("T")
 
 _BASE_WAIT_S = 0.25
 _MAX_WAIT_S = 30.0
@@ -90,3 +92,15 @@ def parse_retry_after(value: str | None, now: datetime | None = None) -> float |
         date = date.replace(tzinfo=UTC)
     seconds = (date - (now or datetime.now(UTC))).total_seconds()
     return min(max(seconds, 0.0), _MAX_RETRY_AFTER_S)
+
+
+def after(failure: AttemptError, attempt: Callable[[], Awaitable[T]]) -> Callable[[], Awaitable[T]]:
+    """Attempts of which the first is over already, and ended in this failure."""
+    earlier = [failure]
+
+    async def next_attempt() -> T:
+        if earlier:
+            raise earlier.pop()
+        return await attempt()
+
+    return next_attempt

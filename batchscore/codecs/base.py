@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    import numpy as np
     import pyarrow as pa
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +30,71 @@ class EncodedColumn:
     nonfinite: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class NumberColumn:
+    """One feature of a batch as numbers that a JSON encoder writes as they are.
+
+    Attributes:
+        numbers: a number a row, of type float64 (NaN and infinities mean null), int64 or uint64.
+        nonfinite: how many NaN and infinite numbers go out as null.
+    """
+
+    numbers: NDArray[Any]
+    nonfinite: int = 0
+
+    failures: ClassVar[Mapping[int, str]] = {}
+    opening: ClassVar[bytes] = b""
+    closing: ClassVar[bytes] = b""
+    has_spare: ClassVar[bool] = True
+
+    @property
+    def num_rows(self) -> int:
+        """How many rows there are."""
+        return len(self.numbers)
+
+
+@dataclass(frozen=True, slots=True)
+class TextColumn:
+    """One feature of a batch as JSON text, the text of each row after that of the one before.
+
+    Attributes:
+        data: the bytes of the texts.
+        ends: where the text of each row ends in them.
+        opening, closing: what belongs before and behind the text of each row, a quote perhaps.
+        has_spare: each text ends in one byte more, which means nothing.
+        failures, nonfinite: as in ``EncodedColumn``.
+    """
+
+    data: NDArray[np.uint8]
+    ends: NDArray[np.int64]
+    opening: bytes = b""
+    closing: bytes = b""
+    has_spare: bool = False
+    failures: Mapping[int, str] = field(default_factory=dict)
+    nonfinite: int = 0
+
+    @property
+    def num_rows(self) -> int:
+        """How many rows there are."""
+        return len(self.ends)
+
+
 class InputCodec(Protocol):
-    """Encodes one input feature. Made for one column type, so that a wrong type shows early."""
+    """Encodes one input feature. Made for one column type, so that a wrong type shows early.
+
+    Attributes:
+        blocks: both methods may wait for files, or unpack pictures.
+    """
+
+    @property
+    def blocks(self) -> bool: ...
 
     def encode(self, column: pa.Array) -> EncodedColumn:
-        """The column as JSON values; may block (image files). Never raises for one bad cell."""
+        """The column as JSON values. Never raises for one bad cell."""
+        ...
+
+    def encode_whole(self, column: pa.Array) -> NumberColumn | TextColumn | None:
+        """The same without a Python object a cell; None where that is not possible."""
         ...
 
     def wire_bytes(self, column: pa.Array) -> int:

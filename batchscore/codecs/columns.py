@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from batchscore.codecs.base import TextColumn
 from batchscore.errors import InputError
 from batchscore.schema import UNTYPED_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
 
     from batchscore.schema import FeatureSpec
 
@@ -96,6 +100,33 @@ def texts(column: pa.Array) -> tuple[list[str | None], dict[int, str]]:
         return column.to_pylist(), {}
     except (pa.ArrowInvalid, UnicodeDecodeError):
         return _texts_one_by_one(column)
+
+
+def wire_bytes_of_values(column: pa.Array) -> int:
+    """About how many characters numbers, dates and times have as text, or longer text as itself."""
+    try:
+        return len(column) * int(column.type.bit_width) * 5 // 16
+    except ValueError:  # not of one width
+        return int(column.nbytes * 5 // 2)
+
+
+def bytes_and_ends(column: pa.Array) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """The bytes of a text or binary column that is not empty, and where each row's end."""
+    _, offsets, data = column.buffers()
+    is_large = pa.types.is_large_string(column.type) or pa.types.is_large_binary(column.type)
+    bounds = np.frombuffer(offsets, np.int64 if is_large else np.int32)
+    bounds = bounds[column.offset : column.offset + len(column) + 1]
+    ends = np.subtract(bounds[1:], bounds[0], dtype=np.int64)
+    if data is None:
+        return np.zeros(0, np.uint8), ends
+    return np.frombuffer(data, np.uint8)[bounds[0] : bounds[-1]], ends
+
+
+def quoted_texts(texts: Sequence[bytes | None]) -> TextColumn:
+    """Texts that need no escapes as a column of JSON strings; None is null."""
+    pieces = [piece for text in texts for piece in ((b'"', text, b'"') if text else (b"null",))]
+    lengths = [len(text) + 2 if text else 4 for text in texts]
+    return TextColumn(np.frombuffer(b"".join(pieces), np.uint8), np.cumsum(lengths))
 
 
 def _texts_one_by_one(column: pa.Array) -> tuple[list[str | None], dict[int, str]]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import base64
 import binascii
 
+import pybase64
 
-def to_data_uri(media_type: str, data: bytes) -> str:
-    """The bytes as a data URI."""
-    return f"data:{media_type};base64,{base64.b64encode(data).decode('ascii')}"
+
+def to_data_uri(media_type: str, data: bytes | memoryview) -> bytes:
+    """The bytes as a data URI, in ASCII."""
+    return b"data:%b;base64,%b" % (media_type.encode(), pybase64.b64encode(data))
 
 
 def media_type_of(uri: object) -> str | None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batchscore.codecs.base import EncodedColumn
+from batchscore.codecs.base import EncodedColumn, TextColumn
 from batchscore.codecs.columns import (
     is_bytes,
     is_text,
@@ -17,6 +17,7 @@ from batchscore.codecs.columns import (
     nulls,
     plain,
     plain_type,
+    quoted_texts,
     shown,
     texts,
     wrong_type,
@@ -62,22 +63,32 @@ class ImageInput:
 
     field: pa.Field
     folder: ImageFolder | None
+    blocks: bool = True
 
     def encode(self, column: pa.Array) -> EncodedColumn:
         """The pictures as data URIs; a picture that does not open fails its row."""
-        column = plain(column)
-        values = nulls(column)
+        uris, failures = self._uris(plain(column))
+        values = [uri if uri is None else uri.decode("ascii") for uri in uris]
+        return EncodedColumn(values, failures)
+
+    def encode_whole(self, column: pa.Array) -> TextColumn:
+        """The same without decoding what was encoded."""
+        uris, failures = self._uris(plain(column))
+        return replace(quoted_texts(uris), failures=failures)
+
+    def _uris(self, column: pa.Array) -> tuple[list[bytes | None], dict[int, str]]:
+        uris: list[bytes | None] = [None] * len(column)
         data, paths, failures = _bytes_and_paths(column)
         skip_empty = is_untyped(self.field)
         for row, (picture, path) in enumerate(zip(data, paths, strict=True)):
             if row in failures or (picture is None and (path is None or (skip_empty and not path))):
                 continue
             try:
-                values[row] = to_data_uri(*wire_picture(self._read(picture, path)))
+                uris[row] = to_data_uri(*wire_picture(self._read(picture, path)))
             except EncodeError as error:
                 where = "" if picture is not None or _names(error, path) else f"{shown(path)}: "
                 failures[row] = f"{where}{error}"
-        return EncodedColumn(values, named(self.field, failures))
+        return uris, named(self.field, failures)
 
     def _read(self, picture: bytes | None, path: str | None) -> bytes:
         if picture is not None:

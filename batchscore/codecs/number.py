@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batchscore.codecs.base import EncodedColumn
+from batchscore.codecs.base import EncodedColumn, NumberColumn
 from batchscore.codecs.columns import (
     is_numeric,
     is_untyped,
@@ -22,6 +22,7 @@ from batchscore.codecs.columns import (
     plain_type,
     shown,
     texts,
+    wire_bytes_of_values,
     wrong_type,
 )
 from batchscore.errors import DecodeError
@@ -29,6 +30,7 @@ from batchscore.errors import DecodeError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from batchscore.codecs.base import TextColumn
     from batchscore.schema import FeatureSpec
 
 _JSON_NUMBER = r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?"
@@ -57,6 +59,7 @@ class NumberInput:
     """Numbers with every digit; booleans as 0 and 1."""
 
     field: pa.Field
+    blocks: bool = False
 
     def encode(self, column: pa.Array) -> EncodedColumn:
         """The numbers; NaN and infinities stay floats, which the JSON encoder writes as null."""
@@ -67,13 +70,26 @@ class NumberInput:
         if pa.types.is_boolean(type_):
             return EncodedColumn(pc.cast(column, pa.uint8()).to_pylist())
         if pa.types.is_floating(type_):
-            # Nulls become NaN here, so they are taken off the count.
-            numbers = column.to_numpy(zero_copy_only=False)
-            nonfinite = len(numbers) - int(np.count_nonzero(np.isfinite(numbers)))
-            return EncodedColumn(column.to_pylist(), nonfinite=nonfinite - column.null_count)
+            return EncodedColumn(column.to_pylist(), nonfinite=_nonfinite(column))
         if is_numeric(type_):
             return EncodedColumn(column.to_pylist())
         return self._encode_text(column)
+
+    def encode_whole(self, column: pa.Array) -> NumberColumn | TextColumn | None:
+        """Floats with nulls as NaN, and integers without nulls."""
+        column = plain(column)
+        type_ = column.type
+        if pa.types.is_floating(type_):
+            numbers = column.to_numpy(zero_copy_only=False).astype(np.float64, copy=False)
+            return NumberColumn(numbers, _nonfinite(column))
+        if column.null_count:
+            return None
+        if pa.types.is_boolean(type_):
+            column = pc.cast(column, pa.int64())
+        elif not pa.types.is_integer(type_):
+            return None
+        wide = np.uint64 if type_ == pa.uint64() else np.int64
+        return NumberColumn(column.to_numpy().astype(wide, copy=False))
 
     def _encode_text(self, column: pa.Array) -> EncodedColumn:
         try:
@@ -94,7 +110,14 @@ class NumberInput:
 
     def wire_bytes(self, column: pa.Array) -> int:
         """Floats take about 18 characters for their 8 bytes, integers fewer."""
-        return int(column.nbytes * 5 // 2) + len(column)
+        return wire_bytes_of_values(column) + len(column)
+
+
+def _nonfinite(column: pa.Array) -> int:
+    """How many NaN and infinities there are."""
+    # Nulls become NaN here, so they are taken off the count.
+    numbers = column.to_numpy(zero_copy_only=False)
+    return len(numbers) - int(np.count_nonzero(np.isfinite(numbers))) - int(column.null_count)
 
 
 def _numbers_of(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import struct
 import threading
 import warnings
 from contextlib import contextmanager
 from io import BytesIO
 from typing import TYPE_CHECKING
+from zlib import crc32
 
 import numpy as np
 from PIL import Image, JpegImagePlugin, PngImagePlugin, UnidentifiedImageError
@@ -18,6 +20,11 @@ if TYPE_CHECKING:
 
 WIRE_MODES = ("RGB", "L")
 _PNG_START = b"\x89PNG\r\n\x1a\n"
+_PNG_HEAD = _PNG_START + b"\0\0\0\rIHDR"
+_PNG_HEADER = struct.Struct(">IIBBBBB")
+_PNG_CHUNK = struct.Struct(">I4s")
+_PNG_COLOURS = frozenset({0, 2})  # L and RGB
+_PNG_MIN_BYTES = 57  # the start and three chunks without data but the header's
 _JPEG_START = b"\xff\xd8\xff"
 _JPEG_END = b"\xff\xd9"
 # An MPO (many phones write them) is a JPEG file with more pictures behind the first.
@@ -63,6 +70,43 @@ def wire_size(data: bytes) -> int:
 
 def _own_media_type(data: bytes) -> str | None:
     """The media type of a whole PNG or JPEG in mode RGB or L, told without unpacking it.
+
+    None means: look again with ``opened``.
+    """
+    if _is_simple_png(data):
+        return "image/png"
+    return _media_type_by_head(data)
+
+
+def _is_simple_png(data: bytes) -> bool:
+    """Whether it is a whole PNG of 8 bits a channel in mode RGB or L, and nothing out of the way.
+
+    A hundred times as quick as to let Pillow find that out.
+    """
+    if data[:16] != _PNG_HEAD or len(data) < _PNG_MIN_BYTES:
+        return False
+    width, height, depth, colour, *others = _PNG_HEADER.unpack_from(data, 16)
+    limit = Image.MAX_IMAGE_PIXELS
+    if depth != 8 or colour not in _PNG_COLOURS or any(others) or not width or not height:
+        return False
+    if limit is not None and width * height > limit:
+        return False
+    view, start, kinds = memoryview(data), len(_PNG_START), []
+    while start + 12 <= len(data):
+        length, kind = _PNG_CHUNK.unpack_from(data, start)
+        end = start + 8 + length
+        if data[end : end + 4] != crc32(view[start + 4 : end]).to_bytes(4, "big"):
+            return False
+        kinds.append(kind)
+        start = end + 4
+        if kind == b"IEND":
+            # Other chunks may say more of the pixels.
+            return length == 0 and kinds[0] == b"IHDR" and set(kinds[1:-1]) == {b"IDAT"}
+    return False
+
+
+def _media_type_by_head(data: bytes) -> str | None:
+    """The same, for all forms of the two.
 
     Ten times as quick as unpacking, and as sure that the file is whole: a PNG has checksums up
     to its last chunk, and a JPEG has an end mark. None means: look again with ``opened``.

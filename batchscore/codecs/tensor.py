@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from dataclasses import dataclass
 from math import prod
@@ -10,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
+import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batchscore.codecs.base import EncodedColumn
+from batchscore.codecs.base import EncodedColumn, TextColumn
 from batchscore.codecs.columns import (
     is_bytes,
     is_numeric,
@@ -23,10 +23,12 @@ from batchscore.codecs.columns import (
     nulls,
     plain,
     plain_type,
+    quoted_texts,
     shown,
     texts,
     wrong_type,
 )
+from batchscore.codecs.datauri import to_data_uri
 from batchscore.codecs.folder import NO_FOLDER, ImageFolder
 from batchscore.codecs.npy import NPY_MEDIA_TYPE, npy_header, read_npy
 from batchscore.codecs.tensor_values import flat_float32, float32_of, shape_text
@@ -118,6 +120,11 @@ class TensorInput:
     as_json: bool
     folder: ImageFolder | None
 
+    @property
+    def blocks(self) -> bool:
+        """Whether the cells are paths of files."""
+        return self.folder is not None and is_text(plain_type(self.field.type))
+
     def encode(self, column: pa.Array) -> EncodedColumn:
         """The arrays as float32, row-major; NaN and infinities are counted in both forms."""
         column = plain(column)
@@ -126,20 +133,46 @@ class TensorInput:
             return EncodedColumn(values)
         matrix, rows, failures = self._read(column)
         nonfinite = matrix.size - int(np.count_nonzero(np.isfinite(matrix)))
-        for row, value in zip(rows.tolist(), self._wire(matrix), strict=True):
+        for row, value in zip(rows.tolist(), self._values(matrix), strict=True):
             values[row] = value
         if not self.as_json:
             # NaN has a form in a NumPy file: nothing is lost, so there is nothing to count.
             nonfinite = 0
         return EncodedColumn(values, named(self.field, failures), nonfinite)
 
-    def _wire(self, matrix: Floats) -> list[object]:
+    def encode_whole(self, column: pa.Array) -> TextColumn | None:
+        """Tensors and lists without nulls and bad rows.
+
+        In JSON a number has as many digits as tell it from all other float32.
+        """
+        column = plain(column)
+        is_array = _is_list(column.type) or isinstance(column.type, pa.FixedShapeTensorType)
+        if not is_array or column.null_count or not len(column):
+            return None
+        matrix, rows, _ = self._read(column)
+        if len(rows) < len(column):
+            return None
+        if not self.as_json:
+            return quoted_texts(self._wire(matrix))
+        nonfinite = matrix.size - int(np.count_nonzero(np.isfinite(matrix)))
+        json = orjson.dumps(matrix, option=orjson.OPT_SERIALIZE_NUMPY)
+        # The brackets around all arrays are left out; the first becomes no text, and the last
+        # the spare byte that is a comma behind the other arrays.
+        data = np.frombuffer(json, np.uint8)[1:]
+        ends = np.flatnonzero(data == ord("]"))[: len(column)] + 2
+        opening = b'{"shape":' + msgspec.json.encode(self.shape) + b',"data":'
+        return TextColumn(data, ends, opening, b"}", has_spare=True, nonfinite=nonfinite)
+
+    def _values(self, matrix: Floats) -> list[Any]:
         if self.as_json:
             shape = list(self.shape)
             return [{"shape": shape, "data": data} for data in matrix.tolist()]
-        start, header = f"data:{NPY_MEDIA_TYPE};base64,", npy_header(self.shape)
+        return [uri.decode("ascii") for uri in self._wire(matrix)]
+
+    def _wire(self, matrix: Floats) -> list[bytes]:
+        header = npy_header(self.shape)
         little = matrix.astype("<f4", copy=False)
-        return [start + base64.b64encode(header + row.tobytes()).decode("ascii") for row in little]
+        return [to_data_uri(NPY_MEDIA_TYPE, header + row.tobytes()) for row in little]
 
     def _read(self, column: pa.Array) -> tuple[Floats, NDArray[np.int64], dict[int, str]]:
         """The arrays of the good rows, one flat row each, where they stand, and why others fail."""

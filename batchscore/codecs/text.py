@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batchscore.codecs.base import EncodedColumn
+from batchscore.codecs.base import EncodedColumn, TextColumn
 from batchscore.codecs.columns import (
+    bytes_and_ends,
     is_bytes,
     is_numeric,
     is_text,
@@ -19,12 +20,16 @@ from batchscore.codecs.columns import (
     plain_type,
     shown,
     texts,
+    wire_bytes_of_values,
     wrong_type,
 )
 from batchscore.errors import DecodeError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
 
     from batchscore.schema import FeatureSpec
 
@@ -55,6 +60,7 @@ class TextInput:
     """Strings as they are; numbers, dates and times as their text."""
 
     field: pa.Field
+    blocks: bool = False
 
     def encode(self, column: pa.Array) -> EncodedColumn:
         """The texts; empty text stays empty text."""
@@ -72,12 +78,32 @@ class TextInput:
         values, failures = texts(column)
         return EncodedColumn(values, named(self.field, failures), nonfinite)
 
+    def encode_whole(self, column: pa.Array) -> TextColumn | None:
+        """Strings in which JSON escapes nothing, and no null."""
+        column = plain(column)
+        if not is_text(column.type) or column.null_count or not len(column):
+            return None
+        data, ends = bytes_and_ends(column)
+        if _needs_escape(data):
+            return None
+        try:
+            column.validate(full=True)  # that all of it is UTF-8
+        except pa.ArrowInvalid:
+            return None
+        return TextColumn(data, ends, b'"', b'"')
+
     def wire_bytes(self, column: pa.Array) -> int:
         """The text and its quotes; numbers are longer as text than in memory."""
         type_ = plain_type(column.type)
         if is_text(type_) or is_bytes(type_):
-            return int(pc.sum(pc.binary_length(plain(column))).as_py() or 0) + 3 * len(column)
-        return int(column.nbytes * 5 // 2) + 3 * len(column)
+            # Its bytes and offsets, which are as long as quotes and comma.
+            return int(plain(column).nbytes)
+        return wire_bytes_of_values(column) + 3 * len(column)
+
+
+def _needs_escape(data: NDArray[np.uint8]) -> bool:
+    """Whether there is a control character, a quote or a backslash."""
+    return bool(((data < 0x20) | (data == ord('"')) | (data == ord("\\"))).any())
 
 
 def _text_of_floats(column: pa.Array) -> tuple[pa.Array, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from functools import lru_cache
 
 import pyarrow as pa
 
@@ -20,9 +21,19 @@ def serialize_batch(batch: pa.RecordBatch) -> bytes:
 
     A slice takes its own bytes only, not those of the batch it was cut from.
     """
+    return bytes(_compacted(batch).serialize().to_pybytes())
+
+
+def _compacted(batch: pa.RecordBatch) -> pa.RecordBatch:
+    if not _has_views(batch.schema):
+        return batch
     columns = [_compact(column) for column in batch.columns]
-    compact = pa.RecordBatch.from_arrays(columns, schema=batch.schema)
-    return bytes(compact.serialize().to_pybytes())
+    return pa.RecordBatch.from_arrays(columns, schema=batch.schema)
+
+
+@lru_cache(maxsize=8)
+def _has_views(schema: pa.Schema) -> bool:
+    return any(_without_views(kind) != kind for kind in schema.types)
 
 
 def _compact(column: pa.Array) -> pa.Array:

@@ -74,7 +74,15 @@ class EncodedRows(Protocol):
 
 
 class RowEncoder(Protocol):
-    """Encodes batches of one schema. ``encode`` may block; it runs in a worker thread."""
+    """Encodes batches of one schema.
+
+    Attributes:
+        blocks: both methods may wait for files or unpack pictures, so they run in a worker thread
+            however few bytes there are.
+    """
+
+    @property
+    def blocks(self) -> bool: ...
 
     def encode(self, rows: RowBatch) -> EncodedRows: ...
 

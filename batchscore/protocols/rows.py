@@ -18,8 +18,10 @@ import numpy.typing as npt
 
 from batchscore.batches import RowFailure
 from batchscore.codecs import input_codec, learn, output_codec
+from batchscore.codecs.base import EncodedColumn, NumberColumn, TextColumn
 from batchscore.errors import DecodeError, MetadataError
 from batchscore.protocols.base import Request, Response, Treatment
+from batchscore.protocols.interleave import Interleaver
 from batchscore.protocols.untrusted import beginning, check_values, most_values, parse_json
 from batchscore.schema import FeatureSpec, FeatureType, ModelSignature
 
@@ -30,11 +32,14 @@ if TYPE_CHECKING:
 
     from batchscore.batches import RowBatch
     from batchscore.codecs import ImageFolder
-    from batchscore.codecs.base import EncodedColumn, InputCodec
+    from batchscore.codecs.base import InputCodec
     from batchscore.config import Probs
 
 _HEAD, _TAIL = b'{"rows":[', b"]}"
+_RAW_BODY = msgspec.json.Decoder(dict[str, list[msgspec.Raw]])
 _JSON = {"Content-Type": "application/json", "Accept": "application/json"}
+# Fewer rows are written sooner as Python objects than by a dozen calls of array libraries.
+_MIN_WHOLE_ROWS = 16
 # The path of the score operation in the specification: a literal template.
 _SCORE_PATH = "/deployment/{deploymentId}/forward"
 _RETRIED = frozenset({408, 425, 429})
@@ -128,36 +133,37 @@ class RowsProtocol:
 
 
 @dataclass(frozen=True)
-class EncodedLines:
-    """Rows as JSON lines; a run of them becomes a body by a replace of line breaks.
+class EncodedBody:
+    """Rows as one request body, which is taken apart only where fewer rows are to be sent."""
 
-    JSON text holds no raw line break, so a line break always ends a row.
-    """
-
-    lines: bytes
+    whole: bytes
     positions: npt.NDArray[np.int64]
     failures: Mapping[int, RowFailure] = field(default_factory=dict)
     nonfinite: int = 0
 
     @cached_property
+    def _rows(self) -> list[msgspec.Raw]:
+        """The JSON text of each row."""
+        return _RAW_BODY.decode(self.whole)["rows"]
+
+    @cached_property
     def _ends(self) -> npt.NDArray[np.int64]:
-        """Where each row begins in ``lines``, and where the last ends."""
-        breaks = np.flatnonzero(np.frombuffer(self.lines, np.uint8) == ord("\n"))
-        return np.concatenate(([0], breaks + 1))
+        """How many bytes there are before each row, were they one after another."""
+        lengths = [memoryview(row).nbytes for row in self._rows]
+        return np.concatenate(([0], np.cumsum(lengths, dtype=np.int64)))
 
     def size(self, start: int, stop: int) -> int:
         """See ``EncodedRows.size``."""
         if start == 0 and stop == len(self.positions):
-            return len(self.lines) - bool(self.lines) + len(_HEAD) + len(_TAIL)
-        return int(self._ends[stop] - self._ends[start]) - 1 + len(_HEAD) + len(_TAIL)
+            return len(self.whole)
+        commas = max(0, stop - start - 1)
+        return int(self._ends[stop] - self._ends[start]) + commas + len(_HEAD) + len(_TAIL)
 
     def body(self, start: int, stop: int) -> bytes:
         """See ``EncodedRows.body``."""
         if start == 0 and stop == len(self.positions):
-            run = self.lines[:-1]
-        else:
-            run = self.lines[self._ends[start] : self._ends[stop] - 1]
-        return b"".join((_HEAD, run.replace(b"\n", b","), _TAIL))
+            return self.whole
+        return b"".join((_HEAD, b",".join(map(memoryview, self._rows[start:stop])), _TAIL))
 
 
 class RowsEncoder:
@@ -168,27 +174,52 @@ class RowsEncoder:
     ) -> None:
         self._columns = list(columns)
         self._codecs = list(codecs)
+        self.blocks = any(codec.blocks for codec in codecs)
         self._row = _row_maker([spec.name for spec in specs])
+        self._interleaver = Interleaver([spec.name for spec in specs])
         self._json = msgspec.json.Encoder(decimal_format="number")
 
-    def encode(self, rows: RowBatch) -> EncodedLines:
+    def encode(self, rows: RowBatch) -> EncodedBody:
         """See ``RowEncoder.encode``."""
+        write = self._whole if rows.num_rows >= _MIN_WHOLE_ROWS else self._values
         encoded = [
-            codec.encode(rows.columns.column(name))
+            write(codec, rows.columns.column(name))
             for codec, name in zip(self._codecs, self._columns, strict=True)
         ]
         failures = _failures(rows, encoded)
-        objects = list(map(self._row, *(column.values for column in encoded)))
         positions = np.arange(rows.num_rows)
         if failures:
             positions = np.delete(positions, list(failures))
-            objects = [objects[position] for position in positions]
-        return EncodedLines(
-            lines=self._json.encode_lines(objects),
+        return EncodedBody(
+            whole=self._body(encoded, positions),
             positions=positions,
             failures=failures,
             nonfinite=sum(column.nonfinite for column in encoded),
         )
+
+    def _values(self, codec: InputCodec, column: pa.Array) -> EncodedColumn:
+        return codec.encode(column)
+
+    def _whole(self, codec: InputCodec, column: pa.Array) -> NumberColumn | TextColumn:
+        whole = codec.encode_whole(column)
+        if whole is not None:
+            return whole
+        encoded = codec.encode(column)
+        # JSON text holds no raw line break, so a line break always ends a value.
+        lines = np.frombuffer(self._json.encode_lines(encoded.values), np.uint8)
+        return TextColumn(
+            lines,
+            np.flatnonzero(lines == ord("\n")) + 1,
+            has_spare=True,
+            failures=encoded.failures,
+            nonfinite=encoded.nonfinite,
+        )
+
+    def _body(self, columns: Sequence[Any], positions: npt.NDArray[np.int64]) -> bytes:
+        if len(positions) and not isinstance(columns[0], EncodedColumn):
+            return self._interleaver.body(_HEAD, columns, positions, _TAIL)
+        objects = list(map(self._row, *(column.values for column in columns)))
+        return self._json.encode({"rows": [objects[position] for position in positions]})
 
     def wire_bytes(self, rows: RowBatch) -> int:
         """See ``RowEncoder.wire_bytes``."""
@@ -268,7 +299,9 @@ def _feature(name: str, body: dict[str, Any], old_style: bool) -> FeatureSpec:
     )
 
 
-def _failures(rows: RowBatch, encoded: Sequence[EncodedColumn]) -> dict[int, RowFailure]:
+def _failures(
+    rows: RowBatch, encoded: Sequence[EncodedColumn | NumberColumn | TextColumn]
+) -> dict[int, RowFailure]:
     """The reader's failures and the codecs'; the first one found for a row stands."""
     failures = dict(rows.failures)
     for column in encoded:

@@ -33,10 +33,11 @@ def chunks(
     columns: Collection[str] | None,
     limit: int | None,
     start_row: int = 0,
-) -> Iterator[Chunk]:
+) -> Iterator[list[Chunk]]:
     """Cut the input into chunks; where they begin and end depends on the rows alone.
 
-    Started again at any border of an earlier run, it goes on with the very same chunks.
+    Started again at any border of an earlier run, it goes on with the very same chunks. They come
+    as lists of those that one read completed, so that none waits for the next read.
 
     Args:
         reader: where the rows come from.
@@ -58,13 +59,16 @@ def chunks(
         for batch in batches:
             room = batch.num_rows if limit is None else limit - row - pending.num_rows
             pending.append(batch if batch.num_rows <= room else batch.slice(0, room))
+            whole: list[Chunk] = []
             while taken := pending.next_chunk_rows():
-                yield Chunk(row, pending.take(taken))
+                whole.append(Chunk(row, pending.take(taken)))
                 row += taken
+            if whole:
+                yield whole
             if limit is not None and row + pending.num_rows >= limit:
                 break
     while taken := pending.next_chunk_rows(at_end=True):
-        yield Chunk(row, pending.take(taken))
+        yield [Chunk(row, pending.take(taken))]
         row += taken
 
 

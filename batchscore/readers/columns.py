@@ -124,6 +124,8 @@ def as_schema(batch: pa.RecordBatch, schema: pa.Schema, file: str) -> pa.RecordB
     Raises:
         InputError: a value does not fit the type; names the file and the column.
     """
+    if batch.schema.equals(schema, check_metadata=True):
+        return batch
     index = {name: i for i, name in enumerate(batch.schema.names)}
     arrays = []
     for field in schema:

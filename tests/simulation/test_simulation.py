@@ -39,7 +39,7 @@ async def in_order_of_completion(chunks, score, write, window):
     """Writes what is done first, first."""
     running = [asyncio.ensure_future(score(chunk)) async for chunk in chunks]
     for done in asyncio.as_completed(running):
-        await write(await done)
+        await write([await done])
 
 
 def trusts_the_journal(file, entry):

@@ -30,8 +30,8 @@ async def test_results_come_in_the_order_of_the_input_whatever_finishes_first():
         await asyncio.sleep(rng.random() / 200)
         return part.start_row
 
-    async def write(result: int) -> None:
-        written.append(result)
+    async def write(results: list[int]) -> None:
+        written.extend(results)
 
     await ordered_map(source(100), score, write, Window(max_rows=200, max_bytes=10**9))
     assert written == list(range(100))
@@ -52,8 +52,8 @@ async def test_one_hung_chunk_at_the_head_does_not_let_memory_grow(window):
 
     written: list[int] = []
 
-    async def write(result: int) -> None:
-        written.append(result)
+    async def write(results: list[int]) -> None:
+        written.extend(results)
 
     job = asyncio.create_task(ordered_map(source(1000, read), score, write, window))
     await asyncio.sleep(0.05)
@@ -75,7 +75,7 @@ async def test_large_predictions_count_in_the_window_too():
         await head.wait()
         return part.start_row
 
-    async def write(result: int) -> None:
+    async def write(results: list[int]) -> None:
         pass
 
     job = asyncio.create_task(ordered_map(source(20, read), score, write, window))
@@ -93,8 +93,8 @@ async def test_a_chunk_larger_than_the_window_is_let_in_alone():
     async def score(part: Chunk) -> int:
         return part.start_row
 
-    async def write(result: int) -> None:
-        written.append(result)
+    async def write(results: list[int]) -> None:
+        written.extend(results)
 
     await ordered_map(source(5), score, write, Window(max_rows=1, max_bytes=1))
     assert written == [0, 1, 2, 3, 4]
@@ -109,8 +109,8 @@ async def test_one_at_a_time_means_that_each_is_written_before_the_next_begins()
         await asyncio.sleep(0)
         return part.start_row
 
-    async def write(result: int) -> None:
-        events.append(f"write {result}")
+    async def write(results: list[int]) -> None:
+        events.extend(f"write {result}" for result in results)
 
     window = Window(max_rows=1000, max_bytes=10**9, one_at_a_time=True)
     await ordered_map(source(3), score, write, window)
@@ -133,8 +133,8 @@ async def test_an_error_anywhere_comes_out_as_itself_and_leaves_no_task(place):
             raise ValueError(place)
         return part.start_row
 
-    async def write(result: int) -> None:
-        if place == "write" and result == 7:
+    async def write(results: list[int]) -> None:
+        if place == "write" and 7 in results:
             raise ValueError(place)
 
     before = asyncio.all_tasks()
@@ -155,7 +155,7 @@ async def test_cancellation_ends_everything_and_is_seen_by_the_workers():
             raise
         return 0
 
-    async def write(result: int) -> None:
+    async def write(results: list[int]) -> None:
         raise AssertionError("nothing was scored")
 
     before = asyncio.all_tasks()

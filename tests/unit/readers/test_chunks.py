@@ -52,7 +52,8 @@ class CutReader:
 def cut(reader: Any, start_row: int = 0, **options: Any) -> list[Chunk]:
     """All chunks, "auto" unless told otherwise."""
     settings_ = {"batch_rows": None, "columns": None, "limit": None, **options}
-    return list(chunks(reader, start_row=start_row, **settings_))
+    groups = chunks(reader, start_row=start_row, **settings_)
+    return [chunk for group in groups for chunk in group]
 
 
 def borders(found: list[Chunk]) -> list[int]:

@@ -1,0 +1,151 @@
+"""Rows of JSON objects from columns, without a Python object a cell.
+
+Each column becomes the JSON text of all its cells, one after another. What stands between two
+cells of a row (``,"name":``) is a text as well, the same in all rows. One Arrow ``take`` lays
+the texts out row by row, and the bytes of its result are the rows.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from batchscore.codecs.base import NumberColumn, TextColumn
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+
+    Bytes = npt.NDArray[np.uint8]
+    Positions = npt.NDArray[np.int64]
+    Numbers = npt.NDArray[np.int32]
+
+_COMMA = ord(",")
+# What 32-bit offsets can reach; they take half the cache.
+_MAX_SMALL_BYTES = 2**31 - 1
+
+
+class Interleaver:
+    """Writes rows with these keys, in their order."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._keys = [msgspec.json.encode(name) + b":" for name in names]
+
+    def body(
+        self,
+        head: bytes,
+        columns: Sequence[NumberColumn | TextColumn],
+        positions: Positions,
+        tail: bytes,
+    ) -> bytes:
+        """Some rows as JSON objects with commas between them, and what stands around them.
+
+        Args:
+            head: what stands before the rows.
+            columns: a column a key, all of one length.
+            positions: which rows; at least one.
+            tail: what stands behind them.
+        """
+        texts = _Texts()
+        firsts = _add_columns(texts, columns)
+        closings = [column.closing + b"," for column in columns]
+        closings[-1] = columns[-1].closing + b"}"
+        for place, column in enumerate(columns):
+            if column.has_spare:
+                texts.put_in_spare(firsts[place], column.num_rows, closings[place][0])
+                closings[place] = closings[place][1:]
+        # Before a cell stands what closes the one before it; before the first of a row, what
+        # closes the row above, and a comma.
+        before = [closings[-1] + b",{", *closings[:-1]]
+        between = [
+            closing + key + column.opening
+            for closing, key, column in zip(before, self._keys, columns, strict=True)
+        ]
+        order = _order(columns[0].num_rows, tuple(firsts), texts.add_all(between))
+        if len(positions) < len(order):
+            order = order[positions]
+        rows = texts.in_order(order.ravel())[len(closings[-1]) + 1 :]
+        return b"".join((head, rows, closings[-1], tail))
+
+
+@lru_cache(maxsize=4)
+def _order(num_rows: int, firsts: tuple[int, ...], first_between: int) -> Numbers:
+    """The numbers of the texts that make each row: what stands before a cell, the cell, ..."""
+    order = np.empty((num_rows, 2 * len(firsts)), np.int32)
+    order[:, 0::2] = np.arange(len(firsts)) + first_between
+    order[:, 1::2] = np.arange(num_rows)[:, None] + firsts
+    return order
+
+
+def _add_columns(texts: _Texts, columns: Sequence[NumberColumn | TextColumn]) -> list[int]:
+    """Add the cells of all columns; for each column the number of its first text."""
+    firsts = [-1] * len(columns)
+    alike: dict[np.dtype[np.generic], list[tuple[int, npt.NDArray[np.generic]]]] = {}
+    for place, column in enumerate(columns):
+        if isinstance(column, NumberColumn):
+            alike.setdefault(column.numbers.dtype, []).append((place, column.numbers))
+        else:
+            firsts[place] = texts.add(column.data, column.ends)
+    for found in alike.values():
+        # All at once: a call costs as much as some dozens of numbers.
+        numbers = np.concatenate([array for _, array in found])
+        json = orjson.dumps(numbers, option=orjson.OPT_SERIALIZE_NUMPY)
+        data = np.frombuffer(json, np.uint8)[1:]
+        first = texts.add(data, np.append(np.flatnonzero(data == _COMMA) + 1, len(data)))
+        for place, array in found:
+            firsts[place] = first
+            first += len(array)
+    return firsts
+
+
+class _Texts:
+    """Numbered texts, one after another."""
+
+    def __init__(self) -> None:
+        self._data: list[Bytes] = []
+        self._ends: list[tuple[Positions, int]] = [(np.zeros(1, np.int64), 0)]
+        self._spares: list[tuple[int, int, int]] = []
+        self._size = self._count = 0
+
+    def add(self, data: Bytes, ends: Positions) -> int:
+        """Add texts by where they end in the data; the number of the first."""
+        first = self._count
+        self._data.append(data)
+        self._ends.append((ends, self._size))
+        self._size += len(data)
+        self._count += len(ends)
+        return first
+
+    def add_all(self, texts: Sequence[bytes]) -> int:
+        """Add texts; the number of the first."""
+        ends = np.cumsum([len(text) for text in texts])
+        return self.add(np.frombuffer(b"".join(texts), np.uint8), ends)
+
+    def put_in_spare(self, first: int, count: int, byte: int) -> None:
+        """Put this byte in the place of the last one of so many texts."""
+        self._spares.append((first, count, byte))
+
+    def in_order(self, numbers: Numbers) -> memoryview:
+        """The texts with these numbers, one after another."""
+        is_large = self._size > _MAX_SMALL_BYTES
+        width = np.int64 if is_large else np.int32
+        data = np.concatenate(self._data)
+        ends = np.concatenate(
+            [np.add(ends, start, dtype=width, casting="unsafe") for ends, start in self._ends]
+        )
+        for first, count, byte in self._spares:
+            places = ends[first + 1 : first + count + 1] - 1
+            # Most often the byte is a comma that is there already, after all but the last.
+            data[places if data[places[0]] != byte else places[-1:]] = byte
+        buffers = [None, pa.py_buffer(ends), pa.py_buffer(data)]
+        kind = pa.large_binary() if is_large else pa.binary()
+        texts = pa.Array.from_buffers(kind, self._count, buffers)
+        taken = pc.take(texts, pa.array(numbers), boundscheck=False)
+        return memoryview(taken.buffers()[2])
