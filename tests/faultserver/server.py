@@ -21,6 +21,8 @@ from faultserver.requests import RequestInfo
 if TYPE_CHECKING:
     import asyncio
 
+    from faultserver.tally import RowTally
+
 _JSON = {"Content-Type": "application/json"}
 _NO_MODEL = frozenset({"reset_before", "reset_after", "close", "hang"})
 
@@ -49,6 +51,7 @@ class FaultServer:
         gzip_answers: compress answers for clients that accept it.
         bare_nan: NaN and infinities of the model are written bare, else as null.
         keep_requests: keep every request; without, only the numbers are counted.
+        tally: where given, counts how often each row comes.
 
     Attributes:
         url, host, port: where it is, known inside ``with``.
@@ -77,6 +80,7 @@ class FaultServer:
         gzip_answers: bool = False,
         bare_nan: bool = False,
         keep_requests: bool = True,
+        tally: RowTally | None = None,
         port: int = 0,
     ) -> None:
         self.inputs = inputs
@@ -94,6 +98,7 @@ class FaultServer:
         self.bare_nan = bare_nan
         self.disabled = False
         self.keep_requests = keep_requests
+        self.tally = tally
         self.requests: list[RequestInfo] = []
         self.request_count = self.rows_seen = self.spec_requests = 0
         self.in_flight = self.max_in_flight = 0
@@ -178,6 +183,7 @@ class FaultServer:
         if not callable(self._script) or getattr(self._script, "before_body", False):
             info.fault = self._ask(self._script, info)
             if info.fault is not None and info.fault.wire == "reset_before":
+                self._count(info)
                 self._leave(exchange)
                 exchange.reset()
 
@@ -221,6 +227,7 @@ class FaultServer:
         self.rows_seen += len(info.rows)
         if callable(self._script) and not getattr(self._script, "before_body", False):
             info.fault = self._ask(self._script, info)
+        self._count(info)
         fault = info.fault
         if fault is not None and (fault.reply is not None or fault.wire in _NO_MODEL):
             self._later(exchange, fault.delay_s, lambda: (fault.reply or Reply(200), fault))
@@ -230,6 +237,10 @@ class FaultServer:
             self._waiting.append(exchange)
         else:
             self._serve(exchange)
+
+    def _count(self, info: RequestInfo) -> None:
+        if self.tally is not None:
+            self.tally.observe(info)
 
     def _serve(self, exchange: Exchange) -> None:
         info = self._under_way[exchange]
