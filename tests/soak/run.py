@@ -1,6 +1,6 @@
 """The soak by hand, as long as you like; prints its figures as JSON.
 
-    python tests/soak/run.py --rows 1000000 --kills 10 --seed 1
+python tests/soak/run.py --rows 1000000 --kills 10 --seed 1
 """
 
 from __future__ import annotations
