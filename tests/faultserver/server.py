@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 import time
@@ -19,8 +20,6 @@ from faultserver.models import Features, Predict, npy_value, specification, tens
 from faultserver.requests import RequestInfo
 
 if TYPE_CHECKING:
-    import asyncio
-
     from faultserver.tally import RowTally
 
 _JSON = {"Content-Type": "application/json"}
@@ -109,6 +108,7 @@ class FaultServer:
         self._timers: dict[Exchange, asyncio.TimerHandle] = {}
         self._served: set[Exchange] = set()
         self._waiting: deque[Exchange] = deque()
+        self._restart: asyncio.Task[None] | None = None
         self.port = port
 
     # Life
@@ -150,6 +150,8 @@ class FaultServer:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._restart is not None:
+            self._loop.call_soon_threadsafe(self._restart.cancel)
         self._thread.run(self._listener.close())
         self._thread.stop()
         if kind is None and self._errors:
@@ -163,6 +165,18 @@ class FaultServer:
     def come_back(self) -> None:
         """Accept connections again, at the same address."""
         self._thread.run(self._listener.accept())
+
+    def restart(self, away_s: float | None) -> None:
+        """Go away and, but for None, come back after a time; for scripts, which may not block."""
+
+        async def bounce() -> None:
+            await self._listener.refuse()
+            await self._listener.reset_connections()
+            if away_s is not None:
+                await asyncio.sleep(away_s)
+                await self._listener.accept()
+
+        self._restart = self._loop.create_task(bounce())
 
     # One exchange, in the order of its events
 
