@@ -10,7 +10,8 @@ for each case.
 ``events``    what happens once, at a request: see ``Event``
 ``options``   of ``batchscore.score``; ``token_file = true`` for a file with the server's token
 ``bounds``    what must come of it, see ``check_bounds``
-``then``      a second run after the first, with ``server_back``, ``options`` and ``bounds``
+``then``      a second run, which resumes: ``options`` and ``bounds``; before it the server is
+              there again with ``server_back``, and answers well with ``calm``
 ============  =====================================================================================
 """
 
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -88,7 +90,8 @@ def play(scenario: Scenario, folder: Path) -> None:
             then = tables["then"]
             if then.get("server_back", False):
                 server.come_back()
-            server.script = None
+            if then.get("calm", False):
+                server.script = None
             run = Run.of(source, folder, server, {**job, "resume": True, **then.get("options", {})})
             check_output(run, model, rows, then["bounds"])
             check_bounds(run, server, rows, then["bounds"])
@@ -142,7 +145,7 @@ class Event:
     """Something that happens once, when a request arrives: ``do`` at ``at_request``.
 
     ``restart``: connections break and are refused, for ``for_s`` or for ever. ``faults``: another
-    ``faults`` table holds for ``requests`` requests. ``token``: only a new token is accepted, which
+    ``faults`` table holds, for ``for_s`` or for ever. ``token``: only a new token is accepted, which
     the token file then holds, or with ``told = false`` does not. ``model``: a restart with other
     outputs. ``class``: answers show a class that was not there before.
     """
@@ -150,8 +153,8 @@ class Event:
     def __init__(self, server: FaultServer, table: Table, token_file: Path) -> None:
         self._server, self._table, self._token_file = server, table, token_file
         self.at_request: int = table["at_request"]
-        self.script = script(table["faults"]) if table["do"] == "faults" else None
-        self.until = self.at_request + table.get("requests", 0)
+        self.script: ScriptCallable | None = None
+        self.until_s = 0.0
 
     def happen(self) -> None:
         """Do it; runs in the server's event loop."""
@@ -170,7 +173,8 @@ class Event:
             case "class":
                 server.predict = lambda rows: [{"animal": {"unicorn": 1.0}} for _ in rows]
             case "faults":
-                pass
+                self.script = script(table["faults"])
+                self.until_s = time.monotonic() + table.get("for_s", math.inf)
             case other:
                 raise ValueError(f"no such event: {other}")
 
@@ -189,7 +193,7 @@ class Happenings:
             self._coming.remove(event)
             event.happen()
         for event in self._events:
-            if event.script and event.at_request <= info.index < event.until:
+            if event.script is not None and info.time_s < event.until_s:
                 return event.script(info)
         return self._script(info)
 
