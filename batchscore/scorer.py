@@ -27,7 +27,7 @@ from batchscore.output import FileOutput, UnfinishedOutput, another_job
 from batchscore.pipeline import Window, ordered_map, watching
 from batchscore.predictor import Predictor
 from batchscore.readers import OpenedInput, ReadOptions, open_reader, table_reader
-from batchscore.readers.chunks import AUTO_ROWS, chunks
+from batchscore.readers.chunks import AUTO_ROWS, chunks, leave
 from batchscore.readers.discover import STDIN as STANDARD_INPUT
 from batchscore.resume import ends_as_before
 from batchscore.run import Run, check_reports, exit_code_of, shown
@@ -321,9 +321,12 @@ class _Scoring:
             limit=config.limit,
             start_row=start_row,
         )
-        while (chunk := await self._offload(next, iterator, None)) is not None:
-            metrics.rows_read += chunk.rows.num_rows
-            yield chunk
+        try:
+            while (chunk := await uninterrupted(self._offload(next, iterator, None))) is not None:
+                metrics.rows_read += chunk.rows.num_rows
+                yield chunk
+        finally:
+            leave(iterator)
 
     async def _watch_model(self) -> None:
         while True:

@@ -163,8 +163,14 @@ class FaultServer:
         self._thread.run(self._listener.reset_connections())
 
     def come_back(self) -> None:
-        """Accept connections again, at the same address."""
-        self._thread.run(self._listener.accept())
+        """Accept connections again, at the same address; a restart that is under way ends first."""
+
+        async def accept() -> None:
+            if self._restart is not None:
+                await asyncio.wait({self._restart})
+            await self._listener.accept()
+
+        self._thread.run(accept())
 
     def restart(self, away_s: float | None) -> None:
         """Go away and, but for None, come back after a time; for scripts, which may not block."""

@@ -145,9 +145,9 @@ class Event:
     """Something that happens once, when a request arrives: ``do`` at ``at_request``.
 
     ``restart``: connections break and are refused, for ``for_s`` or for ever. ``faults``: another
-    ``faults`` table holds, for ``for_s`` or for ever. ``token``: only a new token is accepted, which
-    the token file then holds, or with ``told = false`` does not. ``model``: a restart with other
-    outputs. ``class``: answers show a class that was not there before.
+    ``faults`` table holds, for ``for_s`` or for ever. ``token``: only a new token is accepted,
+    which the token file then holds, or with ``told = false`` does not. ``model``: a restart with
+    other outputs. ``class``: answers show a class that was not there before.
     """
 
     def __init__(self, server: FaultServer, table: Table, token_file: Path) -> None:
