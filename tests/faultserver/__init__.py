@@ -27,6 +27,7 @@ from faultserver.process import FaultServerProcess
 from faultserver.proxy import Proxy
 from faultserver.requests import RequestInfo
 from faultserver.server import FaultServer
+from faultserver.tally import RowTally
 
 __all__ = [
     "CLASSIFIER",
@@ -37,6 +38,7 @@ __all__ = [
     "Model",
     "Proxy",
     "RequestInfo",
+    "RowTally",
     "classify_predict",
     "echo",
     "echo_predict",

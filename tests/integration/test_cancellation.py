@@ -9,6 +9,9 @@ import asyncio
 import gc
 import os
 import pkgutil
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -169,6 +172,18 @@ def away(server: FaultServer, _folder: Path) -> None:
     server.script = script
 
 
+def back_without_specification(server: FaultServer, _folder: Path) -> None:
+    """After a restart the specification never comes."""
+    before = server.request_count
+
+    def script(info):
+        if info.index == before + 2:
+            server.restart(0.03)
+            server.spec_script = faults.always(faults.hang())
+
+    server.script = script
+
+
 def renewed_token(server: FaultServer, _folder: Path) -> None:
     """From the third request on another token is wanted, which takes its time to be read."""
     Path("token").write_text("first")
@@ -218,7 +233,6 @@ CASES = {
             "_decide_halves",
             "Outage.passed",
             "Outage._probe_until_back",
-            "Client.check_model",
             "gather",
         ),
     ),
@@ -236,6 +250,12 @@ CASES = {
     ),
     "a server that went away": Case(
         away, {"max_attempts": 2}, stood_in=("Outage._probe_until_back",)
+    ),
+    "a specification that does not come": Case(
+        back_without_specification,
+        {"max_attempts": 2},
+        still=True,
+        stood_in=("Client.check_model",),
     ),
     "a rate limit": Case(
         options={"rate_limit": "1req/s"}, still=True, stood_in=("FixedLimiter.acquire",)
@@ -349,6 +369,7 @@ def test_a_run_can_be_cancelled_wherever_it_stands(tmp_path, monkeypatch, name):
             was_reached = steps.count >= at
             at += _STRIDE
             server.come_back()
+            server.spec_script = None
             wait_for_end(lambda: server._listener._transports)
             wait_for_end(our_threads)
             wait_for_end(lambda: open_files() - before)  # noqa: B023 - called before the next
@@ -362,3 +383,45 @@ def test_a_run_can_be_cancelled_wherever_it_stands(tmp_path, monkeypatch, name):
             out.unlink()
     assert set(case.stood_in) <= stood_in, sorted(stood_in)
     gc.collect()
+
+
+@pytest.mark.parametrize(
+    ("name", "number", "code"),
+    [
+        ("a server that asks to wait", signal.SIGINT, 130),
+        ("half an answer", signal.SIGTERM, 143),
+        ("a server that went away", signal.SIGINT, 130),
+        ("a rate limit", signal.SIGTERM, 143),
+    ],
+)
+def test_a_signal_ends_a_command_wherever_it_waits(tmp_path, name, number, code):
+    """The exit code is the signal's, the end comes soon, and --resume completes the file."""
+    case = CASES[name]
+    pq.write_table(pa.table({"x": pa.array(range(ROWS), pa.int64())}), tmp_path / "in.parquet")
+    words = [sys.executable, "-m", "batchscore", "score", "in.parquet", "-o", "out.arrow",
+             "--batch-size", "5", "--concurrency", "3"]  # fmt: skip
+    options = [word for key, value in case.options.items()
+               for word in (f"--{key.replace('_', '-')}", str(value))]  # fmt: skip
+    with FaultServer(*case.model) as server:
+        case.disturb(server, tmp_path)
+        process = subprocess.Popen(
+            [*words, "--url", server.url, *options], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+        )
+        wait_for_end(lambda: server.request_count < 3)
+        time.sleep(_QUIET_S)
+        began = time.monotonic()
+        process.send_signal(number)
+        _, told = process.communicate(timeout=_PATIENCE_S)
+        assert time.monotonic() - began < 5
+        assert process.returncode == code, told
+        assert "Traceback" not in told
+        assert not (tmp_path / "out.arrow").exists()
+        server.come_back()
+        server.script = None
+        done = subprocess.run(
+            [*words, "--url", server.url, "--resume"], cwd=tmp_path, stderr=subprocess.PIPE,
+            text=True, check=False,
+        )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    table = pa.ipc.open_file(tmp_path / "out.arrow").read_all()
+    assert table["predicted_y"].to_pylist() == [2.0 * x + 1 for x in range(ROWS)]

@@ -11,10 +11,13 @@ import pyarrow.parquet as pq
 import pytest
 from faultserver import LINEAR, FaultServer, Proxy
 from integration.conftest import read_arrow
-from proxies import envoy_process as envoy
-from proxies.envoy_process import Envoy
 
 import batchscore
+
+pytest.importorskip("envoy", reason="the wheel of Envoy is installed on Linux only")
+
+from proxies import envoy_process as envoy
+from proxies.envoy_process import Envoy
 
 ROWS = 1200
 OPTIONS = {"batch_size": 20, "concurrency": 8, "max_attempts": 12, "timeout": 5}
