@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from batchscore.api import score, score_async, score_table
+    from batchscore.api import rescore, rescore_async, score, score_async, score_table
     from batchscore.deployment import AsyncDeployment, Deployment
     from batchscore.errors import (
         BatchscoreError,
@@ -33,6 +33,8 @@ _HOMES = {
     "StoppedError": "errors",
     "TemporaryError": "errors",
     "UsageError": "errors",
+    "rescore": "api",
+    "rescore_async": "api",
     "score": "api",
     "score_async": "api",
     "score_table": "api",
@@ -49,6 +51,8 @@ __all__ = [
     "StoppedError",
     "TemporaryError",
     "UsageError",
+    "rescore",
+    "rescore_async",
     "score",
     "score_async",
     "score_table",

@@ -7,8 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from batchscore.config import ScoreConfig, Token, configured
+from batchscore.config import RescoreConfig, ScoreConfig, Token, configured
 from batchscore.errors import UsageError
+from batchscore.rescorer import rescore as rescore_config
 from batchscore.scorer import score as score_config
 from batchscore.scorer import score_data
 
@@ -64,15 +65,57 @@ async def score_async(
     **options: Any,
 ) -> RunReport:
     """The same as ``score``, for async code."""
-    one = isinstance(inputs, str) or not hasattr(inputs, "__iter__")
     values = {
-        "inputs": [str(inputs)] if one else [str(path) for path in inputs],  # type: ignore[union-attr]
+        "inputs": _texts(inputs),
         "output": str(output),
         "url": url,
         "token": token,
         **options,
     }
     return await score_config(configured(ScoreConfig, values), observer=observer)
+
+
+def rescore(
+    output: str | PathLike[str],
+    *,
+    url: str,
+    token: Token = None,
+    observer: Observer | None = None,
+    **options: Any,
+) -> RunReport:
+    """Send only the rows of an output that failed; what comes back takes their places.
+
+    The output, an ``.arrow`` or ``.parquet`` file that ``score`` wrote, tells itself how it was
+    scored. It is replaced in one step at the end.
+
+    Args:
+        output: the file.
+        url: as in ``score``; the deployment must have the same specification.
+        token: as in ``score``.
+        observer: as in ``score``.
+        **options: named as on the command line: ``input="in.parquet"``, ``concurrency=8``, ...
+
+    Returns:
+        The report, of all rows of the output; those that were scored before are ``rows_resumed``.
+
+    Raises:
+        UsageError, StoppedError, TemporaryError: as in ``score``; the output is as it was.
+    """
+    return _run(rescore_async(output, url=url, token=token, observer=observer, **options))
+
+
+async def rescore_async(
+    output: str | PathLike[str],
+    *,
+    url: str,
+    token: Token = None,
+    observer: Observer | None = None,
+    **options: Any,
+) -> RunReport:
+    """The same as ``rescore``, for async code."""
+    values = {"output": str(output), "url": url, "token": token, **options}
+    values["input"] = _texts(options.get("input", ()))
+    return await rescore_config(configured(RescoreConfig, values), observer=observer)
 
 
 def score_table(
@@ -100,6 +143,11 @@ def score_table(
             raise UsageError(f"score_table has no option {name!r}: table in, table out")
     values = {"inputs": ["<table>"], "output": "-", "url": url, "token": token, **options}
     return _run(score_data(configured(ScoreConfig, values), table, observer=observer))
+
+
+def _texts(paths: str | PathLike[str] | Sequence[str | PathLike[str]]) -> list[str]:
+    one = isinstance(paths, str) or not hasattr(paths, "__iter__")
+    return [str(paths)] if one else [str(path) for path in paths]  # type: ignore[union-attr]
 
 
 def _run(work: Coroutine[Any, Any, T]) -> T:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
@@ -96,14 +96,13 @@ class RetryTable(_Options):
         return self
 
 
-class EndpointConfig(_Options):
-    """Where the deployment is, and how to talk to it."""
+class ConnectionConfig(_Options):
+    """Where the deployment is, and how to reach it."""
 
     url: str = Field(description="address of the deployment, http(s)://HOST/.../forward")
     token: Annotated[Token, Field(exclude=True, repr=False)] = None
     token_command: str | None = Field(None, description="command that prints the token")
     token_file: Path | None = Field(None, description="file that holds the token")
-    protocol: str = Field("rows", description="wire format of the deployment")
     timeout: Duration = Field(60.0, gt=0, description="time for one request, answer included")
     max_response_bytes: Size = Field(
         256 * 2**20, gt=0, description="largest answer that is read, unpacked"
@@ -124,7 +123,47 @@ class EndpointConfig(_Options):
         return value
 
 
-class ScoreConfig(EndpointConfig):
+class EndpointConfig(ConnectionConfig):
+    """Where the deployment is, and how to talk to it."""
+
+    protocol: str = Field("rows", description="wire format of the deployment")
+
+
+class SendingConfig(ConnectionConfig):
+    """How rows are sent, and the run is reported."""
+
+    batch_size: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
+        "auto", description="rows in a request; auto: adapts, up to 1,024 or 1 MiB"
+    )
+    max_batch_bytes: Size = Field(8 * 2**20, gt=0, description="largest body of a request")
+    concurrency: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
+        "auto", description="requests in flight; auto: adapts to what the server takes, up to 256"
+    )
+    rate_limit: RateLimit | None = Field(
+        None, description="send no more than 50req/s or 5000rows/s"
+    )
+    max_attempts: int = Field(5, ge=1, description="tries of one request")
+    max_outage: Duration = Field(
+        300.0, ge=0, description="how long the deployment may be away, restarting for instance"
+    )
+    max_failed_rows: MaxFailedRows | None = Field(
+        None,
+        description="rows that may fail, a count or N%; more stop the job [default: unlimited]",
+    )
+    retry: RetryTable = Field(default_factory=RetryTable, description="statuses treated otherwise")
+    report: Paths = Field((), description="write how the run went to a .json file, may be repeated")
+    work_dir: Path | None = Field(None, description="folder for work in progress, else beside OUT")
+
+    @field_validator("report")
+    @classmethod
+    def _report_format(cls, value: tuple[Path, ...]) -> tuple[Path, ...]:
+        for path in value:
+            if path.suffix != ".json":
+                raise ValueError(f"{str(path)!r} does not end in .json")
+        return value
+
+
+class ScoreConfig(EndpointConfig, SendingConfig):
     """Everything ``score`` can be told."""
 
     inputs: Many = Field(min_length=1, description="files, folders, globs, or - for standard input")
@@ -146,26 +185,7 @@ class ScoreConfig(EndpointConfig):
     drop: Names = Field((), description="input columns left out of the output")
     limit: int | None = Field(None, ge=0, description="score only the first rows")
 
-    batch_size: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
-        "auto", description="rows in a request; auto: adapts, up to 1,024 or 1 MiB"
-    )
-    max_batch_bytes: Size = Field(8 * 2**20, gt=0, description="largest body of a request")
-    concurrency: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
-        "auto", description="requests in flight; auto: adapts to what the server takes, up to 256"
-    )
-    rate_limit: RateLimit | None = Field(
-        None, description="send no more than 50req/s or 5000rows/s"
-    )
-    max_attempts: int = Field(5, ge=1, description="tries of one request")
-    max_outage: Duration = Field(
-        300.0, ge=0, description="how long the deployment may be away, restarting for instance"
-    )
-    max_failed_rows: MaxFailedRows | None = Field(
-        None,
-        description="rows that may fail, a count or N%; more stop the job [default: unlimited]",
-    )
     classes: Names = Field((), description="classes of the categorical output")
-    retry: RetryTable = Field(default_factory=RetryTable, description="statuses treated otherwise")
 
     output_format: OutputFormat | None = Field(
         None, description="format of the output, else by suffix"
@@ -174,7 +194,6 @@ class ScoreConfig(EndpointConfig):
     prefix: str = Field(
         "predicted_", min_length=1, description="what the names of the predictions begin with"
     )
-    report: Paths = Field((), description="write how the run went to a .json file, may be repeated")
     resume: bool = Field(
         False,
         description="go on with what an earlier run of the same job left, or start where there is "
@@ -183,7 +202,6 @@ class ScoreConfig(EndpointConfig):
     overwrite: bool = Field(
         False, description="replace an existing output; without --resume also work in progress"
     )
-    work_dir: Path | None = Field(None, description="folder for work in progress, else beside OUT")
 
     @field_validator("delimiter")
     @classmethod
@@ -210,14 +228,6 @@ class ScoreConfig(EndpointConfig):
             raise ValueError(f"{value!r} is no encoding Python knows") from None
         return value
 
-    @field_validator("report")
-    @classmethod
-    def _report_format(cls, value: tuple[Path, ...]) -> tuple[Path, ...]:
-        for path in value:
-            if path.suffix != ".json":
-                raise ValueError(f"{str(path)!r} does not end in .json")
-        return value
-
     def output_options(self) -> dict[str, Any]:
         """What of the options shows in the output file, for its metadata and for resume."""
         names = (
@@ -226,6 +236,42 @@ class ScoreConfig(EndpointConfig):
             "batch_size", "protocol",
         )  # fmt: skip
         return self.model_dump(mode="json", include=set(names))
+
+
+class RescoreConfig(SendingConfig):
+    """Everything ``rescore`` can be told; the rest is in the output's metadata."""
+
+    output: str = Field(description="the .arrow or .parquet file that score wrote")
+    input: Many = Field(
+        (), description="the original input, where the output does not hold all features"
+    )
+    image_root: Path | None = Field(
+        None, description="folder of image and .npy paths, else the one that score was told"
+    )
+    resume: bool = Field(
+        True,
+        description="go on with what an earlier run left; --no-resume sends all failed rows again",
+    )
+
+    def as_score(self, options: Mapping[str, Any]) -> ScoreConfig:
+        """The job that wrote the output, sending as this configuration says.
+
+        Args:
+            options: its ``output_options``.
+
+        Raises:
+            UsageError: they are none.
+        """
+        values = {
+            **options,
+            "inputs": self.input or (self.output,),
+            "output": self.output,
+            "url": self.url,
+        }
+        sending = {name: getattr(self, name) for name in SendingConfig.model_fields}
+        if self.image_root is not None:
+            sending["image_root"] = self.image_root
+        return configured(ScoreConfig, values).model_copy(update=sending)
 
 
 C = TypeVar("C", bound=_Options)

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Literal
 
 from batchscore.client.client import Client
 from batchscore.client.limiter import AdaptiveLimiter, FixedLimiter
+from batchscore.client.proxy import proxy_of
 from batchscore.client.retry import RetryPolicy, moved_treatments
 from batchscore.client.token import TokenSource
-from batchscore.client.transport import HTTPTransport, TransportOptions, parse_headers
+from batchscore.client.transport import TransportOptions, parse_headers
 from batchscore.endpoint import Endpoint
 from batchscore.protocols import protocol as protocol_named
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from batchscore.metrics import RunMetrics
     from batchscore.offload import Offload
     from batchscore.protocols.base import WireProtocol
+    from batchscore.runtime import Runtime
     from batchscore.units import Rate
 
 _log = logging.getLogger("batchscore")
@@ -36,6 +38,7 @@ async def connect(
     retry: RetryTable,
     metrics: RunMetrics,
     offload: Offload,
+    runtime: Runtime,
     rate: Rate | None = None,
     slice_size: SliceSize | None = None,
     max_outage_s: float = 0.0,
@@ -50,12 +53,14 @@ async def connect(
     protocol = protocol_named(config.protocol)
     source = TokenSource(config)
     headers = parse_headers(config.header, config.header_file)
+    proxy = proxy_of(endpoint)
     options = TransportOptions(
         endpoint=endpoint,
         headers=headers,
         timeout_s=config.timeout,
         max_response_bytes=config.max_response_bytes,
         ca_bundle=config.ca_bundle,
+        proxy=proxy,
     )
 
     def read_and_warn() -> str | None:
@@ -65,7 +70,7 @@ async def connect(
         return token
 
     with closing(source):
-        async with HTTPTransport(options) as transport:
+        async with runtime.transport(options) as transport:
             client = Client(
                 endpoint=endpoint,
                 protocol=protocol,
@@ -73,13 +78,15 @@ async def connect(
                 limiter=AdaptiveLimiter(rate)
                 if concurrency == "auto"
                 else FixedLimiter(concurrency, rate),
-                policy=RetryPolicy(max_attempts, protocol.treatment, moved_treatments(retry)),
+                policy=RetryPolicy(
+                    max_attempts, protocol.treatment, moved_treatments(retry), runtime.random
+                ),
                 read_token=read_and_warn,
                 metrics=metrics,
                 offload=offload,
                 slice_size=slice_size,
                 max_outage_s=max_outage_s,
-                secrets=(*headers.values(), *endpoint.secrets),
+                secrets=(*headers.values(), *endpoint.secrets, *(proxy.secrets if proxy else ())),
                 on_retry=on_retry,
             )
             yield client, protocol

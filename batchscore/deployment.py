@@ -19,6 +19,7 @@ from batchscore.errors import InputError, PredictionError
 from batchscore.metrics import RunMetrics
 from batchscore.offload import Threads
 from batchscore.predictor import Predictions, Predictor
+from batchscore.runtime import Runtime
 
 if TYPE_CHECKING:
     from collections.abc import (
@@ -90,6 +91,7 @@ class AsyncDeployment:
                     retry=RetryTable(),
                     metrics=metrics,
                     offload=offload,
+                    runtime=Runtime(),
                 )
             )
             self._signature = await client.signature()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import ipaddress
 from dataclasses import dataclass, field
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit, urlunsplit
@@ -65,7 +66,13 @@ class Endpoint:
         """What of the address must not be shown: the query, its values, user and password."""
         query = urlsplit(self.url).query
         values = [value for _, value in parse_qsl(query)]
-        return tuple(filter(None, (query, *values, *(self.login or ()))))
+        login = [*self.login, self.basic_login] if self.login else []
+        return tuple(filter(None, (query, *values, *login)))
+
+    @property
+    def basic_login(self) -> str:
+        """User and password as they travel in a header."""
+        return base64.b64encode(":".join(self.login or ()).encode()).decode()
 
     @property
     def is_loopback(self) -> bool:

@@ -106,7 +106,7 @@ def finished_output(path: Path, output_format: str, job: Job) -> FinishedOutput 
 
 def describe(path: Path, schema: pa.Schema, counts: RowCounts) -> None:
     """Attach to a text file what a schema's metadata tells; does nothing where that cannot be."""
-    described = _described(schema) or {}
+    described = job_metadata(schema) or {}
     described |= {"rows": counts.rows, "failed": dict(counts.failed), "content": _content(path)}
     # Resuming can do without: it refuses then, and says why.
     with contextlib.suppress(OSError, AttributeError):
@@ -134,14 +134,15 @@ def _content(path: Path) -> list[object]:
 def _metadata(path: Path, output_format: str) -> dict[str, Any] | None:
     try:
         if output_format == "parquet":
-            return _described(pq.read_schema(path))
+            return job_metadata(pq.read_schema(path))
         with pa.OSFile(str(path)) as file, pa.ipc.open_file(file) as reader:
-            return _described(reader.schema)
+            return job_metadata(reader.schema)
     except (OSError, pa.ArrowException):
         return None
 
 
-def _described(schema: pa.Schema) -> dict[str, Any] | None:
+def job_metadata(schema: pa.Schema) -> dict[str, Any] | None:
+    """What an output's schema tells of its job: options, input and specification."""
     metadata: Mapping[bytes, bytes] = schema.metadata or {}
     try:
         texts = {name: metadata[f"batchscore.{name}".encode()].decode() for name in _METADATA}

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from batchscore.readers import OpenedInput
 
 FORMAT = 1
+RESCORED = "rescored"
+"""Stands in the identity of work in progress that scores failed rows of an output again."""
+
 OTHER_SPECIFICATION = "the deployment's specification is another one"
 _LISTED_FILES = 16
 _TOLD = 3

@@ -56,9 +56,18 @@ def learned_outputs(signature: ModelSignature) -> list[dict[str, object]]:
 
 
 def with_learned(
-    signature: ModelSignature, metadata: Mapping[bytes, bytes] | None
+    signature: ModelSignature,
+    metadata: Mapping[bytes, bytes] | None,
+    *,
+    no_classes_are_unknown: bool = False,
 ) -> ModelSignature:
-    """The signature with what the first run of the job learned, from the output's metadata."""
+    """The signature with what the first run of the job learned, from the output's metadata.
+
+    Args:
+        signature: of the deployment.
+        metadata: of the output's schema.
+        no_classes_are_unknown: an empty list of classes may also mean that no row was scored.
+    """
     try:
         found = json.loads((metadata or {})[b"batchscore.outputs"])
         learned = {item["name"]: item for item in found}
@@ -68,6 +77,8 @@ def with_learned(
     def completed(spec: FeatureSpec) -> FeatureSpec:
         item = learned.get(spec.name, {})
         classes, media_type = item.get("classes"), item.get("media_type")
+        if no_classes_are_unknown and not classes:
+            classes = None
         if spec.classes is None and classes is not None:
             spec = replace(spec, classes=tuple(classes))
         return spec if spec.media_type is not None else replace(spec, media_type=media_type)

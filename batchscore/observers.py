@@ -188,7 +188,7 @@ def activity_parts(metrics: RunMetrics) -> list[str]:
 
 def seconds_left(metrics: RunMetrics) -> float | None:
     """How long the rest takes at the speed so far; None where that cannot be told."""
-    if metrics.total_rows is None or not metrics.rows_done:
+    if metrics.total_rows is None or metrics.rows_done == metrics.rows_resumed:
         return None
     rest = max(0, metrics.total_rows - metrics.rows_done)
     return rest / max(metrics.rows_per_second, 1e-9) if rest else None

@@ -27,6 +27,8 @@ async def uninterrupted(work: Coroutine[Any, Any, T]) -> T:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
         await asyncio.wait({task}, timeout=_GRACE_S)
+        task.cancel()
+        await asyncio.wait({task})
         raise
 
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 from batchscore.endpoint import redacted
 from batchscore.errors import OutputError, UsageError
 from batchscore.finished import FinishedOutput, RowCounts, describe, finished_output
-from batchscore.job import OTHER_SPECIFICATION, told
+from batchscore.job import OTHER_SPECIFICATION, RESCORED, told
 from batchscore.partial import PartialFile, commit, partial_folder
 from batchscore.partial.disk import writing
 from batchscore.partial.stored import is_sealed, stored_column, stored_schema
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from batchscore.config import ScoreConfig
     from batchscore.job import Job
+    from batchscore.runtime import Runtime
 
 STANDARD_OUTPUT = "-"
 _BINARY = {"arrow", "parquet"}
@@ -40,24 +41,32 @@ class UnfinishedOutput:
         schema: of the output; what was learned from answers is in its metadata.
         folder: where it is.
         go_on: opens it, cut where it is damaged, and tells what became of the rows in it.
+        afresh: how the user begins without it.
     """
 
     schema: pa.Schema
     folder: Path
     go_on: Callable[[], RowCounts]
+    afresh: str = "--overwrite without --resume"
 
     def check_specification(self, fingerprint: str) -> None:
         """Raise ``UsageError`` where the deployment's specification is another one now."""
         metadata = self.schema.metadata or {}
         if metadata.get(b"batchscore.fingerprint", b"").decode() != fingerprint:
-            raise another_job(self.folder, [OTHER_SPECIFICATION])
+            raise self.refused([OTHER_SPECIFICATION])
+
+    def refused(self, differences: list[str]) -> UsageError:
+        """The error for work in progress that turns out to be another job's."""
+        return another_job(self.folder, differences, self.afresh)
 
 
-def another_job(folder: Path, differences: list[str]) -> UsageError:
+def another_job(
+    folder: Path, differences: list[str], afresh: str = "--overwrite without --resume"
+) -> UsageError:
     """The error for work in progress that is not this job's."""
     return UsageError(
         f"{str(folder)!r} holds the work of another job: {told(differences)}; "
-        "--overwrite without --resume starts afresh"
+        f"{afresh} starts afresh"
     )
 
 
@@ -70,7 +79,7 @@ class FileOutput:
     for a whole.
     """
 
-    def __init__(self, config: ScoreConfig) -> None:
+    def __init__(self, config: ScoreConfig, runtime: Runtime) -> None:
         """Check that the output may be written, and write nothing yet.
 
         Raises:
@@ -78,6 +87,7 @@ class FileOutput:
         """
         self._format = output_format_of(config.output, config.output_format)
         self._overwrite, self._resume = config.overwrite, config.resume
+        self._disk, self._clock = runtime.disk, runtime.clock
         self._temporary: Path | None = None
         self._is_closed = False
         self._out: Path | None = None
@@ -95,7 +105,7 @@ class FileOutput:
                 raise UsageError(f"--work-dir: there is no folder {str(config.work_dir)!r}")
             work_dir = None if config.work_dir is None else str(config.work_dir)
             self._temporary = Path(tempfile.mkdtemp(prefix="batchscore-", dir=work_dir))
-            self._partial = PartialFile(self._temporary / "output.partial")
+            self._partial = self._partial_file(self._temporary / "output.partial")
         else:
             if "://" in config.output:
                 raise UsageError(
@@ -103,8 +113,11 @@ class FileOutput:
                     "to yet; name a file"
                 )
             self._out = Path(config.output)
-            self._partial = PartialFile(partial_folder(self._out, config.work_dir))
+            self._partial = self._partial_file(partial_folder(self._out, config.work_dir))
             self._check_place(self._out)
+
+    def _partial_file(self, folder: Path) -> PartialFile:
+        return PartialFile(folder, disk=self._disk, clock=self._clock)
 
     def _check_place(self, out: Path) -> None:
         if out.is_symlink() and not out.exists():
@@ -150,7 +163,7 @@ class FileOutput:
         if found is not None and not found.differences:
             if unfinished is not None and self._overwrite:
                 return unfinished
-            if unfinished is None or is_sealed(self._rows):
+            if not self._is_rescored() and (unfinished is None or is_sealed(self._rows)):
                 # A kill came between OUT's appearing and the end of the work that led to it.
                 self._partial.discard()
             return found
@@ -161,7 +174,7 @@ class FileOutput:
         raise UsageError(self._refused(self._out, found))
 
     def _unfinished(self, job: Job) -> UnfinishedOutput | None:
-        if not self._partial.exists():
+        if not self._partial.exists() or self._is_rescored():
             return None
         differences = job.differences(self._partial.identity() or {})
         if differences:
@@ -171,6 +184,10 @@ class FileOutput:
         if schema is None:
             return None
         return UnfinishedOutput(schema, self._partial.folder, partial(self._go_on, schema))
+
+    def _is_rescored(self) -> bool:
+        """Whether what is in progress is the rescoring of OUT, which leaves OUT what it is."""
+        return RESCORED in (self._partial.identity() or {})
 
     def _refused(self, out: Path, found: FinishedOutput | None) -> str:
         if found is None:
@@ -232,7 +249,7 @@ class FileOutput:
         if self._is_closed:
             raise OutputError("the run ended while its output was being finished")
         if self._out is not None:
-            commit(whole, self._out, overwrite=self._overwrite)
+            commit(self._disk, whole, self._out, overwrite=self._overwrite)
             return
         try:
             with whole.open("rb") as file:
@@ -245,13 +262,13 @@ class FileOutput:
         export, path = exporter(self._format), self._partial.export_path
         assert export is not None  # noqa: S101 - for the type checker
         # It may be a second name of OUT, which is not to be written to.
-        path.unlink(missing_ok=True)
+        self._disk.unlink(path)
         try:
             with writing(path):
                 export.export(whole, path)
         except BaseException:
             with suppress(OSError):
-                path.unlink(missing_ok=True)
+                self._disk.unlink(path)
             raise
         if self._format not in _BINARY:
             describe(path, self._schema, counts)

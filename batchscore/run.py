@@ -16,15 +16,18 @@ from batchscore.errors import (
     EXIT_STOPPED,
     EXIT_TERMINATED,
     BatchscoreError,
+    ShortageError,
     UsageError,
 )
 from batchscore.metrics import RunMetrics, RunReport
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
     from batchscore.config import ScoreConfig
     from batchscore.observers import Observer
+    from batchscore.offload import Offload
+    from batchscore.runtime import Runtime
 
 _STATUS = {
     0: "ok",
@@ -43,9 +46,10 @@ class Run:
 
     config: ScoreConfig
     observer: Observer
+    runtime: Runtime
 
     def __post_init__(self) -> None:
-        self.metrics = RunMetrics()
+        self.metrics = RunMetrics(clock=self.runtime.clock)
         self.started_at = datetime.now(UTC)
         self.fingerprint: str | None = None
         self.resumable: Callable[[], bool] = lambda: False
@@ -97,6 +101,32 @@ class Run:
                     raise UsageError(
                         f"--report: cannot write {str(path)!r}: {error.strerror}"
                     ) from error
+
+
+async def whole_run(
+    run: Run, work: Callable[[Run, Offload], Coroutine[None, None, None]]
+) -> RunReport:
+    """Do the work of a run, and report it whatever its end is."""
+    try:
+        check_reports(run.config)
+        with run.runtime.offload() as offload:
+            await _worked(work(run, offload))
+        report = run.report(run.exit_code())
+    except BaseException as error:
+        if isinstance(error, BatchscoreError):
+            error.is_reported = True
+        run.finish(run.report(exit_code_of(error), str(error) or type(error).__name__))
+        raise
+    run.finish(report)
+    return report
+
+
+async def _worked(work: Coroutine[None, None, None]) -> None:
+    try:
+        await work
+    except OSError as error:
+        ShortageError.check(error)
+        raise
 
 
 def shown(url: str) -> str | None:

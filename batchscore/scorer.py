@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from dataclasses import replace
 from math import prod
 from pathlib import Path
@@ -15,7 +14,7 @@ from batchscore.codecs import ImageFolder
 from batchscore.columns import feature_columns, kept_columns
 from batchscore.connection import connect
 from batchscore.endpoint import Endpoint
-from batchscore.errors import BatchscoreError, ShortageError, UsageError
+from batchscore.errors import UsageError
 from batchscore.finished import FinishedOutput, RowCounts
 from batchscore.job import Job
 from batchscore.layout import OutputLayout, check_collisions
@@ -23,18 +22,20 @@ from batchscore.learned import learned_outputs, with_classes, with_learned, with
 from batchscore.metrics import RunMetrics
 from batchscore.observers import NullObserver
 from batchscore.offload import Threads, uninterrupted
-from batchscore.output import FileOutput, UnfinishedOutput, another_job
+from batchscore.output import FileOutput, UnfinishedOutput
 from batchscore.pipeline import Window, ordered_map, watching
 from batchscore.predictor import Predictor
 from batchscore.readers import OpenedInput, ReadOptions, open_reader, table_reader
 from batchscore.readers.chunks import AUTO_ROWS, chunks, leave
 from batchscore.readers.discover import STDIN as STANDARD_INPUT
+from batchscore.readers.union import is_untyped
 from batchscore.resume import ends_as_before
-from batchscore.run import Run, check_reports, exit_code_of, shown
+from batchscore.run import Run, shown, whole_run
+from batchscore.runtime import Runtime
 from batchscore.writer import MemorySink, OrderedWriter
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Coroutine
+    from collections.abc import AsyncGenerator, Callable
     from contextlib import AbstractAsyncContextManager
 
     import pyarrow as pa
@@ -49,18 +50,23 @@ if TYPE_CHECKING:
     from batchscore.schema import ModelSignature
     from batchscore.writer import BatchSink
 
+    Complete = Callable[[WireProtocol, ModelSignature], ModelSignature]
+
 _MIN_WINDOW_REQUESTS = 32
 _WINDOW_BYTES = 256 * 2**20
 _CHECK_MODEL_EVERY_S = 180.0
 
 
-async def score(config: ScoreConfig, *, observer: Observer | None = None) -> RunReport:
+async def score(
+    config: ScoreConfig, *, observer: Observer | None = None, runtime: Runtime | None = None
+) -> RunReport:
     """Score the input of a configuration into its output file.
 
     Raises:
         BatchscoreError: the job ended early; its reports are written all the same.
     """
-    return await _whole_run(Run(config, observer or NullObserver()), _score_files)
+    run = Run(config, observer or NullObserver(), runtime or Runtime())
+    return await whole_run(run, _score_files)
 
 
 async def score_data(
@@ -80,34 +86,8 @@ async def score_data(
         )
         await score_rows(run, opened, sink, offload)
 
-    await _whole_run(Run(config, observer or NullObserver()), score_table)
+    await whole_run(Run(config, observer or NullObserver(), Runtime()), score_table)
     return sink.table()
-
-
-async def _whole_run(
-    run: Run, work: Callable[[Run, Offload], Coroutine[None, None, None]]
-) -> RunReport:
-    """Do the work of a run, and report it whatever its end is."""
-    try:
-        check_reports(run.config)
-        with Threads(_threads()) as offload:
-            await _worked(work(run, offload))
-        report = run.report(run.exit_code())
-    except BaseException as error:
-        if isinstance(error, BatchscoreError):
-            error.is_reported = True
-        run.finish(run.report(exit_code_of(error), str(error) or type(error).__name__))
-        raise
-    run.finish(report)
-    return report
-
-
-async def _worked(work: Coroutine[None, None, None]) -> None:
-    try:
-        await work
-    except OSError as error:
-        ShortageError.check(error)
-        raise
 
 
 async def inspect(config: EndpointConfig) -> tuple[str, ModelSignature]:
@@ -122,6 +102,7 @@ async def inspect(config: EndpointConfig) -> tuple[str, ModelSignature]:
             retry=RetryTable(),
             metrics=RunMetrics(),
             offload=offload,
+            runtime=Runtime(),
         ) as (client, protocol):
             return protocol.name, await client.signature()
 
@@ -131,19 +112,10 @@ async def _score_files(run: Run, offload: Offload) -> None:
     Endpoint.parse(config.url)
     if config.resume and STANDARD_INPUT in config.inputs:
         raise UsageError("--resume: standard input cannot be read again; store it in a file")
-    output = FileOutput(config)
+    output = FileOutput(config, run.runtime)
     run.resumable = output.resumable
     try:
-        options = ReadOptions(
-            input_format=config.input_format,
-            delimiter=config.delimiter,
-            encoding=config.encoding,
-            null=config.null,
-            types=config.type,
-            source_column=config.source_column,
-            work_dir=config.work_dir,
-        )
-        opened = await offload(open_reader, config.inputs, options)
+        opened = await offload(open_reader, config.inputs, ReadOptions.of(config))
         try:
             output.check_apart_from(opened.files)
             job = await offload(Job.of, config, opened)
@@ -168,6 +140,7 @@ async def score_rows(
     offload: Offload,
     job: Job | None = None,
     earlier: UnfinishedOutput | None = None,
+    complete: Complete | None = None,
 ) -> None:
     """Score opened rows into a sink.
 
@@ -178,6 +151,7 @@ async def score_rows(
         offload: runs what blocks.
         job: what the output's metadata tells of the job, where it may be resumed.
         earlier: what an earlier run of the job left in the sink.
+        complete: checks the signature, and adds what is known of the model besides.
     """
     config = run.config
     kept = kept_columns(opened.reader.schema, config.keep, config.drop, config.source_column)
@@ -185,6 +159,8 @@ async def score_rows(
         signature = await client.signature()
         run.fingerprint = signature.fingerprint()
         signature = with_classes(signature, config)
+        if complete is not None:
+            signature = complete(protocol, signature)
         if earlier is not None:
             earlier.check_specification(run.fingerprint)
             signature = with_learned(signature, earlier.schema.metadata)
@@ -206,6 +182,7 @@ def _connected(
         max_outage_s=config.max_outage,
         metrics=run.metrics,
         offload=offload,
+        runtime=run.runtime,
         on_retry=run.observer.on_retry,
     )
 
@@ -227,9 +204,10 @@ class _Scoring:
         config = run.config
         schema = opened.reader.schema
         sent = feature_columns(signature, schema, config.map, is_pictures=opened.is_pictures)
-        folder = ImageFolder(opened.image_base, opened.image_root)
+        base, root = opened.image_base, opened.image_root
         if config.image_root is not None:
-            folder = ImageFolder(config.image_root, config.image_root)
+            base = root = config.image_root
+        folder = ImageFolder(base, root) if base is not None and root is not None else None
         self._predictor = Predictor(
             protocol=protocol,
             signature=signature,
@@ -279,8 +257,13 @@ class _Scoring:
         try:
             self._count_total()
             start_row = 0 if earlier is None else await self._go_on(earlier, writer)
+            if metrics.rows_scored:
+                self._predictor.refusals.scored()
             async with watching(self._watch_model()):
                 await ordered_map(self._chunks(batch_rows, start_row), score, write, window)
+            if metrics.requests:
+                # What changed since the last look must not come into a file that is whole.
+                await self._client.check_model()
             await uninterrupted(self._offload(writer.finish, self._layout_without_rows()))
         finally:
             writer.close()
@@ -304,11 +287,9 @@ class _Scoring:
         if layout is None or not layout.schema.remove_metadata().equals(
             earlier.schema.remove_metadata(), check_metadata=True
         ):
-            raise another_job(earlier.folder, ["the columns of the output differ"])
+            raise earlier.refused(["the columns of the output differ"])
         counts = await uninterrupted(self._offload(earlier.go_on))
         self._run.metrics.count_earlier(counts.rows, counts.failed)
-        if self._run.metrics.rows_scored:
-            self._predictor.refusals.scored()
         writer.go_on(replace(layout, schema=earlier.schema))
         return counts.rows
 
@@ -357,10 +338,13 @@ class _Scoring:
             "options": config.output_options(),
             "outputs": learned_outputs(signature),
         }
+        schema = self._opened.reader.schema
+        if untyped := [name for name in self._kept if is_untyped(schema.field(name))]:
+            metadata["untyped"] = untyped
         if self._job is not None:
             metadata["input"] = self._job.input_summary()
         return OutputLayout.make(
-            self._opened.reader.schema,
+            schema,
             self._kept,
             predictions,
             prefix=config.prefix,
@@ -390,8 +374,3 @@ def _slice_size(config: ScoreConfig) -> SliceSize:
 def _array_bytes(signature: ModelSignature) -> int:
     """Bytes a row of the array outputs, whose size is known before the first answer."""
     return sum(4 * prod(spec.shape) for spec in signature.outputs if spec.kind == "array")
-
-
-def _threads() -> int:
-    # One reads, one writes, the others encode and decode.
-    return 2 + (os.cpu_count() or 1)

@@ -1,6 +1,7 @@
 """A deployment that costs nearly nothing: it counts the rows of a body and answers as many.
 
 python benchmarks/server.py '{"x": ["numeric", [1]]}'     # prints its URL
+python benchmarks/server.py '{"x": ["numeric", [1]]}' 20  # request 20 is never answered
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from faultserver import FaultServer, Model
+from faultserver import FaultServer, Model, faults
 from faultserver.faults import Reply
 
 if TYPE_CHECKING:
@@ -41,8 +42,10 @@ def answer(rows: int) -> bytes:
 def main() -> None:
     """Serve until the process ends."""
     inputs = json.loads(sys.argv[1])
+    hanging = int(sys.argv[2]) if len(sys.argv) > 2 else None
     model = Model(inputs, {"y": ("numeric", [1])}, lambda rows: rows)
     with CountingServer(*model, keep_requests=False) as server:
+        server.script = lambda info: faults.hang() if info.index == hanging else None
         print(server.url, flush=True)
         sys.stdin.read()
 

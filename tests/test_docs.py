@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import batchscore
-from batchscore.config import EndpointConfig, ScoreConfig
+from batchscore.config import EndpointConfig, RescoreConfig, ScoreConfig
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("benchmarks/*.md")])
@@ -33,7 +33,11 @@ def test_the_command_reference_is_what_the_commands_say():
 def test_every_option_is_in_the_reference():
     """Each field of the configuration has its option there."""
     text = (ROOT / "docs" / "commands.md").read_text()
-    for name in {*ScoreConfig.model_fields, *EndpointConfig.model_fields}:
+    for name in {
+        name
+        for model in (EndpointConfig, ScoreConfig, RescoreConfig)
+        for name in model.model_fields
+    }:
         if name not in {"inputs", "token", "retry"}:  # an argument, Python's alone, TOML's alone
             assert f"--{name.replace('_', '-')} " in text, name
 
@@ -43,7 +47,7 @@ def test_every_option_that_a_page_for_users_names_exists(name):
     """A page that names an option names one that some command has."""
     page = ROOT / name if name == "README.md" else ROOT / "docs" / name
     known = set(re.findall(r"--[a-z][a-z-]+", (ROOT / "docs" / "commands.md").read_text()))
-    known |= {"--quiet", "--cov"}  # of pip and pytest
+    known |= {"--quiet", "--cov", "--seeds"}  # of pip, pytest and the simulation
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", page.read_text()))
     assert named <= known
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 COMMANDS = {
     "score": "Score the rows of files with a deployment; the output has them in input order.",
+    "rescore": "Send only the rows of an output that failed; what comes back takes their places.",
     "inspect": "Show a deployment's protocol, inputs and outputs.",
     "serve": "Run a deployment on this computer, and print its address.",
     "demo": "Score sample data with a deployment in this process, and show the result.",
@@ -30,6 +31,7 @@ COMMANDS = {
 }
 _USAGE = {
     "score": "INPUT... --url URL -o OUT",
+    "rescore": "OUT --url URL",
     "inspect": "--url URL",
     "serve": "[MODEL]",
     "demo": "[DIRECTORY]",

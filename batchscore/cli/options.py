@@ -67,6 +67,7 @@ class Command:
         groups: group titles in the help, with the fields they hold; others are "Options".
         short: further names of options.
         metavars: what stands for an option's value in the help.
+        several: options that take all the words up to the next option.
     """
 
     name: str
@@ -76,6 +77,7 @@ class Command:
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     short: Mapping[str, str] = field(default_factory=dict)
     metavars: Mapping[str, str] = field(default_factory=dict)
+    several: tuple[str, ...] = ()
 
     @property
     def option_names(self) -> tuple[str, ...]:
@@ -110,7 +112,8 @@ class Command:
             if name in options and name != self.positional:
                 names = (_kebab(name), *([self.short[name]] if name in self.short else []))
                 group, metavar = group_of.get(name, "Options"), self.metavars.get(name)
-                yield _option(name, options[name], names, group, metavar)
+                several = name in self.several
+                yield _option(name, options[name], names, group, metavar, several=several)
         for name, info in GeneralOptions.model_fields.items():
             option = _GENERAL_NAMES.get(name, (_kebab(name),))
             yield _option(name, info, option, "General", "FILE.toml" if name == "config" else None)
@@ -179,7 +182,13 @@ def tables(model: type[BaseModel]) -> dict[str, type[BaseModel]]:
 
 
 def _option(
-    name: str, info: FieldInfo, names: tuple[str, ...], group: str, metavar: str | None
+    name: str,
+    info: FieldInfo,
+    names: tuple[str, ...],
+    group: str,
+    metavar: str | None,
+    *,
+    several: bool = False,
 ) -> inspect.Parameter:
     kind: Any = bool if is_switch(info) else list[str] if is_repeated(info) else str
     details = Parameter(
@@ -188,6 +197,7 @@ def _option(
         group=_group(group),
         choices=choices(info) or None,
         metavar=None if is_switch(info) or choices(info) else metavar or "TEXT",
+        consume_multiple=several,
         negative=f"--no-{names[0].removeprefix('--')}" if is_switch(info) else (),
         show_default=False,
     )

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from batchscore.cli.options import Command, GeneralOptions
 from batchscore.cli.terminal import TERMINAL
 from batchscore.config import ScoreConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from batchscore.metrics import RunReport
+    from batchscore.observers import Observer
 
 INPUT = (
     "inputs", "input_format", "source_column", "map", "delimiter", "encoding", "null", "type",
@@ -34,12 +42,23 @@ METAVARS = {
 
 
 def _score(config: ScoreConfig, general: GeneralOptions) -> int:
+    def work(observer: Observer) -> Coroutine[None, None, RunReport]:
+        from batchscore.scorer import score as run_job
+
+        return run_job(config, observer=observer)
+
+    return report_of(work, general)
+
+
+def report_of(
+    work: Callable[[Observer], Coroutine[None, None, RunReport]], general: GeneralOptions
+) -> int:
+    """Do the work of a run before the user's eyes; the exit code."""
     from batchscore.cli import runner
-    from batchscore.scorer import score as run_job
 
     observer = TERMINAL.observer(general.progress)
     try:
-        report = runner.run(run_job(config, observer=observer))
+        report = runner.run(work(observer))
     finally:
         TERMINAL.finish(observer)
     if report.message and report.exit_code:

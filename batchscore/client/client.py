@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import logging
+import math
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import TYPE_CHECKING, TypeVar
 
@@ -50,6 +50,7 @@ Send = Callable[[Request, Mapping[str, str]], Awaitable[Response]]
 # Before the first answer ever, an unreachable host is more likely a typing error than an outage.
 # One more connection may be tried at the end of this time, and takes up to 5 s.
 _FIRST_ANSWER_WITHIN_S = 4.0
+_CHECK_WITHIN_S = 10.0
 _SILENT_PROBES = 3
 # Shorter header values are no secrets, and taking them out would garble a message.
 _SHORTEST_SECRET = 4
@@ -93,7 +94,7 @@ class Client:
         self._token = SharedToken(read_token, offload)
         self._outage = Outage(max_outage_s, endpoint.host_and_port, self.check_model)
         self._fingerprint: str | None = None
-        self._answers = 0
+        self._answered_s = -math.inf
 
     @property
     def limit(self) -> int:
@@ -148,11 +149,14 @@ class Client:
         Raises:
             ModelChangedError: it is not the one that the job began with.
         """
+        request = self._protocol.metadata_request(self._endpoint.url)
         try:
-            request = self._protocol.metadata_request(self._endpoint.url)
-            response = await self._try(request, self._transport.send)
+            async with asyncio.timeout(_CHECK_WITHIN_S):
+                response: Response = await self._retrying(self._is_retried, self._backoff_s)(
+                    self._try, request, self._transport.send
+                )
             fingerprint = self._protocol.parse_metadata(response).fingerprint()
-        except (AttemptError, MetadataError) as error:
+        except (AttemptError, MetadataError, TimeoutError) as error:
             # A gateway's page in between is no other model.
             _log.info("the specification could not be read again: %s", error)
             return
@@ -184,35 +188,37 @@ class Client:
             RefusedError: the same would happen to every batch.
         """
         request = self._protocol.score_request(self._endpoint.url, body)
-        # Answers to others, counted at the start and after each failed try of this request.
-        answers = [self._answers]
+        # When this request began, and when each try of it failed.
+        failed_s = [monotonic_s()]
 
         async def attempt() -> T:
-            if not alone and await self._outage.passed() and len(answers) > 1:
+            if not alone and await self._outage.passed() and len(failed_s) > 1:
                 raise _AfreshError
-            return await read(await self._in_slot(request, rows))
-
-        async def counted_attempt() -> T:
             try:
-                result = await attempt()
+                response = await self._in_slot(request, rows)
+                arrived_s = monotonic_s()
+                result = await read(response)
             except DecodeError as error:
-                answers.append(self._answers)
+                failed_s.append(monotonic_s())
+                # Its traceback holds the answer in memory, for as long as this request is retried.
+                error.__traceback__ = None
                 raise DecodeError(self._without_secrets(str(error))) from error
             except AttemptError:
-                answers.append(self._answers)
+                failed_s.append(monotonic_s())
                 raise
-            self._answers += 1
+            self._answered_s = max(self._answered_s, arrived_s)
             return result
 
         self._budget.on_request()
         try:
             while True:
                 try:
-                    return await self._retrying(self._is_retried, self._budgeted_s)(counted_attempt)
+                    return await self._retrying(self._is_retried, self._budgeted_s)(attempt)
                 except _AfreshError:
-                    answers = [self._answers]
+                    failed_s = [monotonic_s()]
         except AttemptError as error:
-            others_answered = answers[-1] > answers[-2]
+            # Since the try before the last; when the answer came counts, not when it was read.
+            others_answered = self._answered_s > failed_s[-2]
             if self._policy.blames_rows(error, others_answered=others_answered):
                 # Rows that time out would take their time again to be sure of them.
                 is_certain = isinstance(error, AttemptTimeoutError) or self._policy.blames_rows(
@@ -246,18 +252,21 @@ class Client:
 
         async def probe() -> bool:
             nonlocal silent
-            if silent >= _SILENT_PROBES:
-                # The row that asks may itself be what takes the server down.
-                return await self._gives_specification()
-            try:
-                await self._in_slot(request, 1)
-            except HTTPStatusError as error:
-                # A proxy may answer in its place, and its specification too.
-                return self._policy.blames_rows(error, others_answered=False)
-            except AttemptError as error:
-                silent += 1
-                return self._policy.blames_rows(error, others_answered=False)
-            return True
+            if silent < _SILENT_PROBES:
+                try:
+                    await self._in_slot(request, 1)
+                except AttemptTimeoutError:
+                    silent = _SILENT_PROBES
+                except HTTPStatusError as error:
+                    # A proxy may answer in its place, and its specification too.
+                    return self._policy.blames_rows(error, others_answered=False)
+                except AttemptError as error:
+                    silent += 1
+                    return self._policy.blames_rows(error, others_answered=False)
+                else:
+                    return True
+            # The row that asks may itself be what takes the server down, or keeps it busy.
+            return await self._gives_specification()
 
         await self._outage.ride_out(away.last, probe)
 
@@ -356,8 +365,7 @@ class Client:
         if token is not None:
             return {"Authorization": f"Bearer {token}"}
         if self._endpoint.login is not None:
-            login = ":".join(self._endpoint.login).encode()
-            return {"Authorization": f"Basic {base64.b64encode(login).decode()}"}
+            return {"Authorization": f"Basic {self._endpoint.basic_login}"}
         return {}
 
     def _error(self, response: Response, token: str | None) -> AttemptError | RefusedError:
@@ -380,6 +388,7 @@ _ADVICE = {
     401: "; check the token (BATCHSCORE_TOKEN, --token-file or --token-command)",
     403: "; is the deployment enabled, and the token its own?",
     404: "; check --url: it ends in /deployment/ID/forward",
+    407: "; check the login of the proxy that HTTP_PROXY names",
 }
 
 

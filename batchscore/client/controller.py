@@ -124,7 +124,8 @@ class AdaptiveLimit:
 
     def _answered(self, outcome: Outcome) -> None:
         self._ok += 1
-        if self._probe is not None:
+        # The very first answer waited for connections and caches, not for the server's queue.
+        if self._probe is not None or self._ok == 1:
             return
         self._round.count(outcome)
         if self._slow_start and self._base_s is not None and self._is_used():

@@ -7,7 +7,6 @@ import io
 import os
 import ssl
 import time
-import urllib.request
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urljoin
@@ -31,9 +30,14 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Self
 
+    from batchscore.client.proxy import Proxy
+
 _CONNECT_TIMEOUT_S = 5.0
 _MAX_REDIRECTS = 5
+_PROXY_REFUSES = frozenset({400, 401, 403, 404, 405, 407})
 _OUR_HEADERS = {"content-length", "transfer-encoding", "content-encoding", "connection"}
+# What OpenSSL says where a certificate is good but for who signed it.
+_UNKNOWN_CA = frozenset({2, 18, 19, 20, 21})
 # A bytes body over this size makes aiohttp warn; a file-like one is written in pieces.
 _LARGE_BODY_BYTES = 2**20
 
@@ -48,6 +52,7 @@ class TransportOptions:
         timeout_s: for one request, from connecting to the last byte.
         max_response_bytes: the largest body that is read, unpacked.
         ca_bundle: certificates to trust instead of the system's.
+        proxy: where requests go instead.
     """
 
     endpoint: Endpoint
@@ -55,6 +60,7 @@ class TransportOptions:
     timeout_s: float
     max_response_bytes: int
     ca_bundle: Path | None = None
+    proxy: Proxy | None = None
 
 
 class Transport(Protocol):
@@ -72,7 +78,7 @@ class HTTPTransport:
 
     def __init__(self, options: TransportOptions) -> None:
         self._options = options
-        self._proxy = _proxy_of(options.endpoint)
+        self._proxy = options.proxy.url if options.proxy else None
         self._ssl = _ssl_context(options.ca_bundle)
 
     async def __aenter__(self) -> Self:
@@ -110,13 +116,27 @@ class HTTPTransport:
             raise ConnectionFailedError(f"the answer broke off: {_reason(error)}") from error
         except aiohttp.ClientConnectorCertificateError as error:
             raise RefusedError(
-                f"{self._options.endpoint.host_and_port} has a certificate that is not trusted "
-                f"({_reason(error.certificate_error)}); if it is yours, give --ca-bundle FILE"
+                f"{self._options.endpoint.host_and_port} has a certificate that is not trusted: "
+                f"{_certificate_reason(error.certificate_error)}"
             ) from error
+        except (aiohttp.ClientProxyConnectionError, aiohttp.ClientHttpProxyError) as error:
+            raise self._proxy_error(error) from error
         except (aiohttp.ClientError, OSError, asyncio.IncompleteReadError) as error:
             ShortageError.check(error)
+            if isinstance(error, aiohttp.ClientConnectorDNSError) and self._options.proxy:
+                # Only the proxy looks up the deployment's own name.
+                raise self._proxy_error(error) from error
             raise ConnectionFailedError(_reason(error)) from error
         raise RefusedError(f"{self._options.endpoint.shown} redirects without end")
+
+    def _proxy_error(self, error: aiohttp.ClientError) -> ConnectionFailedError | RefusedError:
+        """The proxy is not there, or opens no tunnel."""
+        ShortageError.check(error)
+        proxy = self._options.proxy
+        text = f"the proxy {proxy.shown if proxy else ''}: {_reason(error)}"
+        if isinstance(error, aiohttp.ClientHttpProxyError) and error.status in _PROXY_REFUSES:
+            return RefusedError(f"{self._options.endpoint.shown} is not to be reached by {text}")
+        return ConnectionFailedError(text)
 
     async def _send_once(
         self, request: Request, url: str, headers: Mapping[str, str]
@@ -208,15 +228,6 @@ def parse_headers(config_lines: tuple[str, ...], header_file: Path | None) -> di
     return headers
 
 
-def _proxy_of(endpoint: Endpoint) -> str | None:
-    """The proxy that the environment names for this host; never for this machine itself."""
-    scheme, host, _ = endpoint.origin
-    if endpoint.is_loopback or urllib.request.proxy_bypass(host):
-        return None
-    proxies = urllib.request.getproxies()
-    return proxies.get(scheme) or proxies.get("all")
-
-
 def _ssl_context(ca_bundle: Path | None) -> ssl.SSLContext | bool:
     if ca_bundle is None:
         return True
@@ -226,6 +237,14 @@ def _ssl_context(ca_bundle: Path | None) -> ssl.SSLContext | bool:
         raise UsageError(
             f"--ca-bundle: cannot read certificates from {str(ca_bundle)!r}: {_reason(error)}"
         ) from None
+
+
+def _certificate_reason(error: Exception) -> str:
+    """What is wrong with a certificate, and what to do where that is told apart."""
+    if not isinstance(error, ssl.SSLCertVerificationError):
+        return _reason(error)
+    advice = "; if it is yours, give --ca-bundle FILE" if error.verify_code in _UNKNOWN_CA else ""
+    return f"{error.verify_message.rstrip('.')}{advice}"
 
 
 def _reason(error: BaseException) -> str:

@@ -12,7 +12,6 @@ import contextlib
 import errno
 import json
 import os
-import shutil
 import sys
 import time
 import zlib
@@ -21,13 +20,17 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from batchscore.errors import OutputError, UsageError
-from batchscore.partial.disk import (
-    move_into_place,
-    output_error,
-    sync_data,
-    sync_folder,
-    write_all,
-    writing,
+from batchscore.partial.disk import Disk, output_error, write_all, write_file, writing
+from batchscore.partial.folder import (
+    EXPORT,
+    JOB,
+    JOURNAL,
+    ROWS,
+    commit,
+    is_of_schema,
+    own_inode,
+    partial_folder,
+    remove_files,
 )
 from batchscore.partial.footer import BLOCK, file_head, file_tail
 from batchscore.partial.journal import LINE_BYTES, Entry, entries, next_crc
@@ -41,18 +44,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
-__all__ = ["PartialFile", "commit", "output_error", "partial_folder", "serialize_batch"]
+__all__ = [
+    "Disk",
+    "PartialFile",
+    "commit",
+    "output_error",
+    "partial_folder",
+    "serialize_batch",
+]
 
-ROWS = "rows.arrow"
-JOURNAL = "journal"
-JOB = "job.json"
-EXPORT = "export"
 _BATCHES_A_MAPPING = 256
-
-
-def partial_folder(out: Path, work_dir: Path | None = None) -> Path:
-    """Where the work in progress of ``out`` lives: beside it, or in ``work_dir``."""
-    return (out.parent if work_dir is None else work_dir) / f"{out.name}.partial"
 
 
 class PartialFile:
@@ -66,12 +67,14 @@ class PartialFile:
         folder: where it lives, see ``partial_folder``; made when it is opened.
         sync_interval_s: data is made durable at most this often; 0 is after every chunk.
         clock: seconds that never go back.
+        disk: changes the files.
     """
 
     def __init__(
         self,
         folder: Path,
         *,
+        disk: Disk | None = None,
         sync_interval_s: float = 1.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -79,6 +82,7 @@ class PartialFile:
         self.rows = 0
         self._sync_interval_s = sync_interval_s
         self._clock = clock
+        self._disk = disk or Disk()
         self._schema: pa.Schema | None = None
         self._data: io.FileIO | None = None
         self._journal: io.FileIO | None = None
@@ -122,8 +126,19 @@ class PartialFile:
             if self._lock_handle is None and self.folder.is_dir():
                 self._lock()
             self._close_files()
-            _remove_files(self.folder)
+            remove_files(self._disk, self.folder)
             self._unlock()
+
+    def reserve(self) -> None:
+        """Keep other processes out from now on, as ``open`` does.
+
+        Raises:
+            UsageError: another process is writing here.
+            OutputError: the folder cannot be made.
+        """
+        with writing(self.folder):
+            self._disk.make_folder(self.folder)
+            self._lock()
 
     def open(
         self, schema: pa.Schema, identity: Mapping[str, object], *, resume: bool = False
@@ -152,11 +167,13 @@ class PartialFile:
         self._failure, self._unsynced = None, False
         self._schema, self.rows, self._blocks, self._end = schema, 0, bytearray(), 0
         with writing(self.folder):
-            self.folder.mkdir(exist_ok=True)
+            self._disk.make_folder(self.folder)
             self._lock()
-            wanted = json.loads(json.dumps(dict(identity)))
-            if not (resume and self.identity() == wanted and self._recover(schema)):
-                self._start(head, wanted)
+            try:
+                self._begin(head, json.loads(json.dumps(dict(identity))), resume=resume)
+            except BaseException:
+                self._close_files()
+                raise
             self._synced_at = self._clock()
         return self.rows
 
@@ -186,8 +203,8 @@ class PartialFile:
         if not self._unsynced:
             return
         with self._failing():
-            sync_data(data)
-            sync_data(journal)
+            self._disk.sync(data)
+            self._disk.sync(journal)
             # What has no name any more is still written to without an error.
             if not self.rows_path.exists():
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
@@ -208,7 +225,7 @@ class PartialFile:
         path = self.folder / ROWS
         with self._failing():
             write_all(data, file_tail(self._schema, self._blocks))
-            os.fsync(data)
+            self._disk.sync(data)
             self._close_files()
             if not self._reads_back(path):
                 raise OSError(errno.EIO, "it does not read back as it was written")
@@ -217,7 +234,8 @@ class PartialFile:
     def close(self) -> None:
         """Leave the work in progress on disk, durable and resumable. Safe to call twice."""
         try:
-            if self._data is not None and self._failure is None:
+            # Where opening failed half-way there is nothing to make durable.
+            if self._data and self._journal and self._failure is None:
                 self.sync()
         finally:
             self._close_files()
@@ -256,25 +274,26 @@ class PartialFile:
         self._end = entry.end
         self.rows += entry.rows
 
+    def _begin(self, head: bytes, identity: dict[str, object], *, resume: bool) -> None:
+        assert self._schema is not None  # noqa: S101 - for the type checker
+        if not (resume and self.identity() == identity and self._recover(self._schema)):
+            self._start(head, identity)
+
     def _start(self, head: bytes, identity: Mapping[str, object]) -> None:
         """Fresh files; the job's identity comes last and says that the others are there."""
-        _remove_files(self.folder, keep_folder=True)
-        self._data = (self.folder / ROWS).open("xb", buffering=0)
-        self._journal = (self.folder / JOURNAL).open("xb", buffering=0)
+        disk = self._disk
+        remove_files(disk, self.folder, keep_folder=True)
+        self._data = disk.open(self.folder / ROWS, "xb")
+        self._journal = disk.open(self.folder / JOURNAL, "xb")
         write_all(self._data, head)
         entry = Entry(0, len(head), 0, 0, zlib.crc32(head))
         write_all(self._journal, entry.line())
         self._end = entry.end
-        sync_data(self._data)
-        sync_data(self._journal)
-        unfinished = self.folder / f"{JOB}.tmp"
-        with unfinished.open("wb") as job:
-            job.write(json.dumps(identity, indent=2).encode() + b"\n")
-            job.flush()
-            os.fsync(job)
-        unfinished.replace(self.folder / JOB)
-        sync_folder(self.folder)
-        sync_folder(self.folder.parent)
+        disk.sync(self._data)
+        disk.sync(self._journal)
+        write_file(disk, self.folder / JOB, json.dumps(identity, indent=2).encode() + b"\n")
+        disk.sync_folder(self.folder)
+        disk.sync_folder(self.folder.parent)
 
     def _recover(self, schema: pa.Schema) -> bool:
         """Open what is there, cut to the last chunk that is whole; False if it is of no use.
@@ -285,9 +304,9 @@ class PartialFile:
         path = self.folder / ROWS
         try:
             found = entries((self.folder / JOURNAL).read_bytes())
-            _own_inode(path)
-            self._data = path.open("r+b", buffering=0)
-            self._journal = (self.folder / JOURNAL).open("r+b", buffering=0)
+            own_inode(self._disk, path)
+            self._data = self._disk.open(path, "r+b")
+            self._journal = self._disk.open(self.folder / JOURNAL, "r+b")
         except FileNotFoundError:
             self._close_files()
             return False
@@ -296,7 +315,7 @@ class PartialFile:
             if entry.offset != self._end or next_crc(self._data, entry) != entry.crc:
                 break
             if lines == 0:
-                if not _same_schema(path, entry.end, schema):
+                if not is_of_schema(path, entry.end, schema):
                     break
                 self._end = entry.end
             else:
@@ -353,47 +372,3 @@ class PartialFile:
             if file is not None:
                 file.close()
         self._data = self._journal = None
-
-
-def commit(path: Path, out: Path, *, overwrite: bool) -> None:
-    """Move a finished file to its place at once, and remove the work in progress around it.
-
-    Args:
-        path: the sealed or exported file, in the folder of the work in progress.
-        out: its place; on another file system it is first copied to a name beside it.
-        overwrite: replace what is there.
-
-    Raises:
-        UsageError: ``out`` is there and ``overwrite`` is not set; the work in progress stays.
-        OutputError: it cannot be written; the work in progress stays.
-    """
-    move_into_place(path, out, overwrite=overwrite)
-    with writing(path.parent):
-        _remove_files(path.parent)
-
-
-def _remove_files(folder: Path, *, keep_folder: bool = False) -> None:
-    # The identity goes first: without it, what a crash leaves of the rest is nobody's work.
-    for name in (JOB, f"{JOB}.tmp", JOURNAL, ROWS, EXPORT):
-        (folder / name).unlink(missing_ok=True)
-    if not keep_folder:
-        with contextlib.suppress(OSError):
-            folder.rmdir()
-
-
-def _own_inode(path: Path) -> None:
-    """Part from a committed OUT: a kill while moving can leave one file under both names."""
-    if path.stat().st_nlink > 1:
-        copy = path.with_name(EXPORT)
-        shutil.copyfile(path, copy)
-        copy.replace(path)
-
-
-def _same_schema(path: Path, head_bytes: int, schema: pa.Schema) -> bool:
-    with path.open("rb") as file:
-        head = file.read(head_bytes)
-    try:
-        found = pa.ipc.read_schema(pa.py_buffer(head[8:]))
-    except pa.ArrowException:
-        return False
-    return bool(found.equals(schema, check_metadata=True))

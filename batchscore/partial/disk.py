@@ -8,7 +8,7 @@ import filecmp
 import os
 import shutil
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from batchscore.errors import OutputError, UsageError
 
@@ -49,6 +49,55 @@ def writing(path: Path) -> Iterator[None]:
         raise output_error(path, error) from error
 
 
+class Disk:
+    """Changes to files, a system call each; a simulation of the disk takes its place in tests.
+
+    A write is lasting once its file was synced, a name once its folder was. Reading is done past
+    this class, by path.
+    """
+
+    def open(self, path: Path, mode: Literal["xb", "wb", "r+b"]) -> io.FileIO:
+        """A file to write to, unbuffered."""
+        return path.open(mode, buffering=0)
+
+    def sync(self, file: io.FileIO) -> None:
+        """Make a file's bytes and length durable."""
+        getattr(os, "fdatasync", os.fsync)(file.fileno())
+
+    def sync_folder(self, folder: Path) -> None:
+        """Make the names in a folder durable, where the system has a way to."""
+        if sys.platform == "win32":
+            return
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        except OSError as error:
+            if error.errno not in {errno.EINVAL, errno.ENOTSUP}:
+                raise
+        finally:
+            os.close(handle)
+
+    def replace(self, path: Path, target: Path) -> None:
+        """Give a file another name, whoever has it now."""
+        path.replace(target)
+
+    def link(self, path: Path, target: Path) -> None:
+        """Give a file a second name. Unlike a new name, it fails where the name is taken."""
+        target.hardlink_to(path)
+
+    def unlink(self, path: Path) -> None:
+        """Take a name away, if it is there."""
+        path.unlink(missing_ok=True)
+
+    def make_folder(self, folder: Path) -> None:
+        """Make a folder, if it is not there."""
+        folder.mkdir(exist_ok=True)
+
+    def remove_folder(self, folder: Path) -> None:
+        """Remove an empty folder."""
+        folder.rmdir()
+
+
 def write_all(file: io.FileIO, data: bytes | memoryview) -> None:
     """Write every byte: one call to an unbuffered file may take only a part."""
     rest = memoryview(data)
@@ -56,29 +105,20 @@ def write_all(file: io.FileIO, data: bytes | memoryview) -> None:
         rest = rest[file.write(rest) :]
 
 
-def sync_data(file: io.FileIO) -> None:
-    """Make a file's bytes and length durable."""
-    getattr(os, "fdatasync", os.fsync)(file.fileno())
+def write_file(disk: Disk, path: Path, data: bytes) -> None:
+    """Write a small file, durably, in the place of one that may be there."""
+    unfinished = path.with_name(f"{path.name}.tmp")
+    with disk.open(unfinished, "wb") as file:
+        write_all(file, data)
+        disk.sync(file)
+    disk.replace(unfinished, path)
 
 
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable, where the system has a way to."""
-    if sys.platform == "win32":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    except OSError as error:
-        if error.errno not in {errno.EINVAL, errno.ENOTSUP}:
-            raise
-    finally:
-        os.close(handle)
-
-
-def move_into_place(path: Path, out: Path, *, overwrite: bool) -> None:
+def move_into_place(disk: Disk, path: Path, out: Path, *, overwrite: bool) -> None:
     """Give a finished file its name at once, durably.
 
     Args:
+        disk: changes the files.
         path: the finished file; it is gone afterwards.
         out: its place; on another file system it is first copied to a name beside it.
         overwrite: replace what is there.
@@ -88,37 +128,36 @@ def move_into_place(path: Path, out: Path, *, overwrite: bool) -> None:
         OutputError: it cannot be written; ``path`` stays.
     """
     with writing(out):
-        with path.open("rb+") as file:
-            os.fsync(file)
+        with disk.open(path, "r+b") as file:
+            disk.sync(file)
         try:
-            _move(path, out, overwrite=overwrite)
+            _move(disk, path, out, overwrite=overwrite)
         except OSError as error:
             if error.errno != errno.EXDEV:
                 raise
-            _copy_and_move(path, out, overwrite=overwrite)
-        sync_folder(out.parent)
+            _copy_and_move(disk, path, out, overwrite=overwrite)
+        disk.sync_folder(out.parent)
 
 
-def _move(path: Path, out: Path, *, overwrite: bool) -> None:
+def _move(disk: Disk, path: Path, out: Path, *, overwrite: bool) -> None:
     if overwrite:
-        path.replace(out)
+        disk.replace(path, out)
         return
     try:
-        # Unlike a rename, a link fails where the name is taken.
-        out.hardlink_to(path)
+        disk.link(path, out)
     except FileExistsError:
         # A kill may have come when OUT was in its place and the rest was not yet removed.
         if not filecmp.cmp(path, out, shallow=False):
             raise _already_there(out) from None
-        path.unlink()
+        disk.unlink(path)
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise
         if os.path.lexists(out):
             raise _already_there(out) from None
-        path.rename(out)
+        disk.replace(path, out)
     else:
-        path.unlink()
+        disk.unlink(path)
 
 
 def _already_there(out: Path) -> UsageError:
@@ -127,18 +166,23 @@ def _already_there(out: Path) -> UsageError:
     )
 
 
-def _copy_and_move(path: Path, out: Path, *, overwrite: bool) -> None:
+def copy_file(disk: Disk, path: Path, copy: Path) -> None:
+    """Copy a file's bytes, durably."""
+    with path.open("rb") as source, disk.open(copy, "wb") as file:
+        while data := source.read(_COPY_BYTES):
+            write_all(file, data)
+        disk.sync(file)
+
+
+def _copy_and_move(disk: Disk, path: Path, out: Path, *, overwrite: bool) -> None:
     beside = out.with_name(f".{out.name}.copying")
     try:
-        with path.open("rb") as source, beside.open("wb") as copy:
-            shutil.copyfileobj(source, copy, _COPY_BYTES)
-            copy.flush()
-            os.fsync(copy)
+        copy_file(disk, path, beside)
         # Also what an output's extended attributes tell of it.
         with contextlib.suppress(OSError):
             shutil.copystat(path, beside)
-        _move(beside, out, overwrite=overwrite)
+        _move(disk, beside, out, overwrite=overwrite)
     finally:
         with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)
-    path.unlink()
+            disk.unlink(beside)
+    disk.unlink(path)

@@ -6,7 +6,6 @@ The format is described in ``docs/protocols.md``. Requests are
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from operator import attrgetter
@@ -21,6 +20,7 @@ from batchscore.batches import RowFailure
 from batchscore.codecs import input_codec, learn, output_codec
 from batchscore.errors import DecodeError, MetadataError
 from batchscore.protocols.base import Request, Response, Treatment
+from batchscore.protocols.untrusted import beginning, check_values, most_values, parse_json
 from batchscore.schema import FeatureSpec, FeatureType, ModelSignature
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ class RowsProtocol:
 
     def learn(self, signature: ModelSignature, response: Response, num_rows: int) -> ModelSignature:
         """Fill in classes and media types from an answer."""
-        rows = _rows(response.body, num_rows)
+        rows = _rows(response.body, num_rows, signature.outputs)
         columns = _columns(rows, signature.outputs)
         outputs = tuple(map(learn, signature.outputs, columns))
         return replace(signature, outputs=outputs)
@@ -225,14 +225,15 @@ class RowsDecoder:
 
     def _values(self, response: Response, num_rows: int) -> list[list[object]]:
         if self._json is not None:
+            check_values(response.body, most_values(self._specs, num_rows))
             try:
                 rows: list[Any] = self._json.decode(response.body).rows
-            except (msgspec.DecodeError, UnicodeDecodeError):
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 pass  # bare NaN, an error inside a 200, a missing output: told apart below
             else:
                 _check_count(len(rows), num_rows)
                 return [list(map(getter, rows)) for getter in self._getters]
-        return _columns(_rows(response.body, num_rows), self._specs)
+        return _columns(_rows(response.body, num_rows, self._specs), self._specs)
 
 
 def _row_maker(names: Sequence[str]) -> Callable[..., object]:
@@ -251,21 +252,6 @@ def _struct(names: Sequence[str]) -> type[msgspec.Struct] | None:
         return msgspec.defstruct("Row", [(key, object) for key in keys], rename=keys, gc=False)
     except ValueError:
         return None
-
-
-def parse_json(body: bytes) -> Any:
-    """A JSON document; bare ``NaN`` and ``Infinity``, as Python servers send them, are accepted.
-
-    Raises:
-        DecodeError: the body is no JSON.
-    """
-    try:
-        return msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        try:
-            return json.loads(body)
-        except (ValueError, RecursionError):
-            raise DecodeError(f"the answer is no JSON: {_beginning(body)}") from None
 
 
 def _feature(name: str, body: dict[str, Any], old_style: bool) -> FeatureSpec:
@@ -291,13 +277,13 @@ def _failures(rows: RowBatch, encoded: Sequence[EncodedColumn]) -> dict[int, Row
     return failures
 
 
-def _rows(body: bytes, num_rows: int) -> list[Any]:
-    document = parse_json(body)
+def _rows(body: bytes, num_rows: int, specs: Sequence[FeatureSpec]) -> list[Any]:
+    document = parse_json(body, most_values(specs, num_rows))
     if not isinstance(document, dict) or not isinstance(document.get("rows"), list):
         words = document if isinstance(document, dict) else {}
         if "errorCode" in words:
             raise DecodeError(f"{words['errorCode']}: {words.get('errorMessage', '')}")
-        raise DecodeError(f"the answer has no rows: {_beginning(body)}")
+        raise DecodeError(f"the answer has no rows: {beginning(body)}")
     rows: list[Any] = document["rows"]
     _check_count(len(rows), num_rows)
     return rows
@@ -319,9 +305,4 @@ def _columns(rows: list[Any], specs: Sequence[FeatureSpec]) -> list[list[object]
 
 
 def _plain_text(response: Response) -> str:
-    return _beginning(response.body) or f"the server answered {response.status} without a word"
-
-
-def _beginning(body: bytes, limit: int = 200) -> str:
-    text = " ".join(body[: 4 * limit].decode("utf-8", "replace").split())
-    return text if len(text) <= limit else text[: limit - 1] + "…"
+    return beginning(response.body) or f"the server answered {response.status} without a word"

@@ -40,16 +40,16 @@ class OpenedInput:
     Attributes:
         reader: the rows of all files.
         files: the files in order, ``"-"`` for standard input.
-        image_base: the folder that relative picture paths in the data start from.
-        image_root: the folder that no picture may be outside of.
+        image_base: the folder that relative picture paths in the data start from, where known.
+        image_root: the folder that no picture may be outside of, where known.
         is_pictures: whether the rows are picture files.
         is_stream: whether something of it can be read only once.
     """
 
     reader: Reader
     files: tuple[Path | Literal["-"], ...]
-    image_base: Path
-    image_root: Path
+    image_base: Path | None
+    image_root: Path | None
     is_pictures: bool
     is_stream: bool = False
     _resources: ExitStack = field(default_factory=ExitStack)

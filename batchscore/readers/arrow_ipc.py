@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from batchscore.readers.formats import Skip
 
 _FILE_MAGIC = b"ARROW1"
+_MAPPED_BYTES = 32 * 2**20
 
 
 class ArrowReader:
@@ -52,7 +53,9 @@ class ArrowReader:
         if not self._is_file:
             return None  # A stream would have to be read to its end.
         if hasattr(opened, "count_rows"):
-            return int(opened.count_rows())
+            # Not mapped: what stands around the metadata of every batch would count as memory.
+            with pa.OSFile(str(self._path)) as file, pa.ipc.open_file(file) as unmapped:
+                return int(unmapped.count_rows())
         # Older PyArrow: where the data is not compressed this reads no more than metadata.
         return sum(int(batch.num_rows) for batch in self._file_batches(opened))
 
@@ -60,9 +63,7 @@ class ArrowReader:
         """See ``FileReader.scan``."""
         wanted = [name for name in self.schema.names if columns is None or name in columns]
         with ExitStack() as stack:
-            with blaming(self.name):
-                opened = self._open(stack)
-            batches = self._file_batches(opened) if self._is_file else iter(opened)
+            batches = self._mapped_batches() if self._is_file else self._stream_batches(stack)
             while True:
                 with blaming(self.name):
                     batch = next(batches, None)
@@ -75,6 +76,26 @@ class ArrowReader:
                         # Offsets that point outside the data would end the process.
                         rows.columns.validate(full=True)
                     yield rows
+
+    def _stream_batches(self, stack: ExitStack) -> Iterator[pa.RecordBatch]:
+        with blaming(self.name):
+            return iter(self._open(stack))
+
+    def _mapped_batches(self) -> Iterator[pa.RecordBatch]:
+        """The batches of a file, mapped anew every so often.
+
+        Pages that were looked at count as the process's memory for as long as they are mapped.
+        """
+        number, count = 0, 1
+        while number < count:
+            with ExitStack() as stack:
+                opened = self._open(stack)
+                count, mapped = opened.num_record_batches, 0
+                while number < count and mapped < _MAPPED_BYTES:
+                    batch = opened.get_batch(number)
+                    mapped += batch.get_total_buffer_size()
+                    number += 1
+                    yield batch
 
     @staticmethod
     def _file_batches(opened: Any) -> Iterator[pa.RecordBatch]:

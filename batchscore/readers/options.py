@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    from batchscore.config import ScoreConfig
 
 INVALID_INPUT = "invalid_input"
 """The code of every failure that a reader finds in a row."""
@@ -38,3 +40,16 @@ class ReadOptions:
     types: Mapping[str, str] = field(default_factory=dict)
     source_column: str | None = None
     work_dir: Path | None = None
+
+    @classmethod
+    def of(cls, config: ScoreConfig) -> Self:
+        """What the configuration of a job says of its input."""
+        return cls(
+            input_format=config.input_format,
+            delimiter=config.delimiter,
+            encoding=config.encoding,
+            null=config.null,
+            types=config.type,
+            source_column=config.source_column,
+            work_dir=config.work_dir,
+        )

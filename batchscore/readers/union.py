@@ -97,11 +97,12 @@ def _merged(known: pa.Field, new: pa.Field, first_file: str, file: str) -> pa.Fi
         ) from error
     # Only where no file gives the text a type does it stay without one.
     with_values = [f for f in (known, new) if not pa.types.is_null(f.type)]
-    if with_values and all(_is_untyped(field) for field in with_values):
+    if with_values and all(is_untyped(field) for field in with_values):
         return merged.with_metadata({UNTYPED_KEY: b"1"})
     kept = {k: v for k, v in (known.metadata or {}).items() if k != UNTYPED_KEY}
     return merged.with_metadata(kept or None)
 
 
-def _is_untyped(field: pa.Field) -> bool:
+def is_untyped(field: pa.Field) -> bool:
+    """Whether a column is text without a type of its own."""
     return UNTYPED_KEY in (field.metadata or {})

@@ -25,7 +25,7 @@ class ParquetExporter:
 
     def export(self, partial: Path, out: Path) -> None:
         """Write the rows of ``partial`` to ``out``."""
-        with open_sealed(partial) as reader, _writer(out, reader.schema) as writer:
+        with open_sealed(partial) as reader, parquet_writer(out, reader.schema) as writer:
             group: list[pa.RecordBatch] = []
             rows = size = 0
             for batch in record_batches(reader):
@@ -44,7 +44,7 @@ class ParquetExporter:
             # With a null in it, as some types find out only then that they have no form for one.
             null = pa.table([pa.nulls(1, field.type)], [field.name])
             try:
-                with _writer(pa.BufferOutputStream(), null.schema) as writer:
+                with parquet_writer(pa.BufferOutputStream(), null.schema) as writer:
                     writer.write_table(null)
             except (pa.ArrowException, OSError) as error:
                 raise UsageError(
@@ -53,7 +53,8 @@ class ParquetExporter:
                 ) from None
 
 
-def _writer(out: Path | pa.NativeFile, schema: pa.Schema) -> pq.ParquetWriter:
+def parquet_writer(out: Path | pa.NativeFile, schema: pa.Schema) -> pq.ParquetWriter:
+    """A writer of Parquet as outputs have it."""
     return pq.ParquetWriter(out, schema, compression="zstd")
 
 

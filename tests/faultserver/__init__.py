@@ -7,7 +7,8 @@
         server.requests     # what arrived, in order
 
 ``faults`` holds the faults and the scripts made of them, ``models`` the example models,
-``proxy`` a TCP proxy that breaks connections, ``process`` the same server as a subprocess.
+``proxy`` a TCP proxy that breaks connections, ``tunnel`` an HTTP proxy for https, ``process`` the
+same server as a subprocess.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from faultserver.proxy import Proxy
 from faultserver.requests import RequestInfo
 from faultserver.server import FaultServer
 from faultserver.tally import RowTally
+from faultserver.tunnel import TunnelProxy
 
 __all__ = [
     "CLASSIFIER",
@@ -39,6 +41,7 @@ __all__ = [
     "Proxy",
     "RequestInfo",
     "RowTally",
+    "TunnelProxy",
     "classify_predict",
     "echo",
     "echo_predict",

@@ -9,6 +9,7 @@ import threading
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable, Coroutine
 
 T = TypeVar("T")
@@ -46,8 +47,14 @@ class Listener:
     The connections' protocols call ``opened`` and ``closed``. All methods run in the event loop.
     """
 
-    def __init__(self, protocol: Callable[[], asyncio.Protocol], port: int = 0) -> None:
+    def __init__(
+        self,
+        protocol: Callable[[], asyncio.Protocol],
+        port: int = 0,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self._protocol = protocol
+        self._tls = tls
         self._server: asyncio.Server | None = None
         self._transports: set[asyncio.Transport] = set()
         self._reserved: socket.socket | None = self._bind(port)
@@ -79,7 +86,7 @@ class Listener:
         """Begin to accept connections; does nothing while it does already."""
         if self._server is None and self._reserved is not None:
             self._server = await asyncio.get_running_loop().create_server(
-                self._protocol, sock=self._reserved, backlog=1024
+                self._protocol, sock=self._reserved, backlog=1024, ssl=self._tls
             )
             self._reserved = None
 

@@ -36,7 +36,9 @@ class Exchange:
     ) -> None:
         self.connection = connection
         self.method = method
-        self.path = target.partition("?")[0]
+        # A client that takes us for its proxy sends the whole address.
+        self.path = "/" + target.split("/", 3)[3] if "://" in target else target
+        self.path = self.path.partition("?")[0]
         self.headers = headers
         self.body = b""
         self.open = True

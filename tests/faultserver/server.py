@@ -20,6 +20,8 @@ from faultserver.models import Features, Predict, npy_value, specification, tens
 from faultserver.requests import RequestInfo
 
 if TYPE_CHECKING:
+    import ssl
+
     from faultserver.tally import RowTally
 
 _JSON = {"Content-Type": "application/json"}
@@ -47,6 +49,7 @@ class FaultServer:
         deployment_id: stands in the address.
         classes: the classes of categorical outputs, if the specification shall tell them.
         port: where to listen; 0: any free port.
+        tls: the certificate, for https.
         gzip_answers: compress answers for clients that accept it.
         bare_nan: NaN and infinities of the model are written bare, else as null.
         keep_requests: keep every request; without, only the numbers are counted.
@@ -81,6 +84,7 @@ class FaultServer:
         keep_requests: bool = True,
         tally: RowTally | None = None,
         port: int = 0,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.inputs = inputs
         self.outputs = outputs
@@ -110,6 +114,7 @@ class FaultServer:
         self._waiting: deque[Exchange] = deque()
         self._restart: asyncio.Task[None] | None = None
         self.port = port
+        self._tls = tls
 
     # Life
 
@@ -134,7 +139,7 @@ class FaultServer:
     @property
     def url(self) -> str:
         """The address of the deployment."""
-        return f"http://{self.host}:{self.port}{self._folder}forward"
+        return f"{'https' if self._tls else 'http'}://{self.host}:{self.port}{self._folder}forward"
 
     @property
     def connections(self) -> int:
@@ -142,7 +147,7 @@ class FaultServer:
         return self._listener.connections
 
     def __enter__(self) -> Self:
-        self._listener = Listener(lambda: Connection(self, self._listener), self.port)
+        self._listener = Listener(lambda: Connection(self, self._listener), self.port, self._tls)
         self._thread = LoopThread("faultserver")
         self._loop = self._thread.loop
         self.port = self._listener.port

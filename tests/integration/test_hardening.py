@@ -23,6 +23,7 @@ from batchscore.config import ScoreConfig, configured
 from batchscore.errors import OutputError, RefusedError, UsageError
 from batchscore.finished import RowCounts
 from batchscore.output import FileOutput
+from batchscore.runtime import Runtime
 from batchscore.units import FailureLimit
 
 LENGTH = {"n": ("numeric", [1])}
@@ -266,7 +267,7 @@ async def test_a_cancelled_run_leaves_nothing_behind_its_back(tmp_path):
 def test_an_output_that_was_closed_is_not_committed(tmp_path):
     """A run that ended while its output was being finished does not make OUT appear."""
     values = {"inputs": ["x"], "output": str(tmp_path / "out.arrow"), "url": "http://h/x"}
-    output = FileOutput(configured(ScoreConfig, values))
+    output = FileOutput(configured(ScoreConfig, values), Runtime())
     schema = pa.schema([("x", pa.int64())])
     output.open(schema)
     seal = output._partial.seal

@@ -45,7 +45,7 @@ def test_a_server_that_refuses_above_its_capacity_is_filled_with_few_refusals(
 
 
 @pytest.mark.parametrize(
-    ("capacity", "rows", "delay_s"), [(1, 200, 0.01), (4, 600, 0.02), (64, 1500, 0.3)]
+    ("capacity", "rows", "delay_s"), [(1, 200, 0.03), (4, 600, 0.02), (64, 1500, 0.3)]
 )
 def test_a_server_that_queues_above_its_capacity_gets_a_short_queue(
     score_table, capacity, rows, delay_s

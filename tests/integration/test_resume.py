@@ -19,9 +19,9 @@ from faultserver import CLASSIFIER, LINEAR, FaultServer, Model, faults
 from integration.conftest import read_arrow
 
 import batchscore
-from batchscore import partial as partial_package
 from batchscore.errors import OutputError, UsageError
 from batchscore.partial import PartialFile
+from batchscore.partial import folder as partial_folder
 from batchscore.readers.chunks import AUTO_ROWS
 
 FORMATS = ["arrow", "parquet", "csv", "jsonl"]
@@ -154,7 +154,7 @@ def test_killed_between_the_last_row_and_the_end(tmp_path, suffix, moment, monke
     write_rows(tmp_path / "in.csv", 300, bad=(5,))
     out = tmp_path / f"out.{suffix}"
 
-    remove = partial_package._remove_files
+    remove = partial_folder.remove_files
 
     class Killed(BaseException):
         pass
@@ -180,16 +180,18 @@ def test_killed_between_the_last_row_and_the_end(tmp_path, suffix, moment, monke
                     )  # fmt: skip
                 case "unlinked":
                     patch.setattr(
-                        "batchscore.partial._remove_files",
-                        lambda folder, **o: killed() if out.exists() else remove(folder, **o),
+                        "batchscore.partial.folder.remove_files",
+                        lambda disk, folder, **o: (
+                            killed() if out.exists() else remove(disk, folder, **o)
+                        ),
                     )
                 case "identity removed":
                     patch.setattr(
-                        "batchscore.partial._remove_files",
-                        lambda folder, **o: (
+                        "batchscore.partial.folder.remove_files",
+                        lambda disk, folder, **o: (
                             ((folder / "job.json").unlink(), killed())
                             if out.exists()
-                            else remove(folder, **o)
+                            else remove(disk, folder, **o)
                         ),
                     )
             with pytest.raises(Killed):

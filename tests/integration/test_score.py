@@ -333,13 +333,16 @@ def test_rows_are_never_matched_with_an_answer_that_is_not_theirs(score_table, f
     assert score_table.report.exit_code == 3
 
 
-def test_a_file_that_is_bad_throughout_ends_early_with_the_servers_words(tmp_path, score_table):
+@pytest.mark.parametrize(("concurrency", "batch_size"), [(2, 64), ("auto", "auto")])
+def test_a_file_that_is_bad_throughout_ends_early_with_the_servers_words(
+    tmp_path, score_table, concurrency, batch_size
+):
     """When 20 rows have failed alone and none was ever scored, the job stops."""
     script = faults.always(faults.status(422, "feature x is out of range"))
     with FaultServer(*LINEAR, script=script) as server:
         with pytest.raises(StoppedError, match="feature x is out of range") as caught:
-            score_table(numbers(5000), server.url, concurrency=2, batch_size=64)
-        assert server.request_count < 300
+            score_table(numbers(5000), server.url, concurrency=concurrency, batch_size=batch_size)
+        assert server.request_count < 100
     assert caught.value.exit_code == 1
     assert not (tmp_path / "out.arrow").exists()
 

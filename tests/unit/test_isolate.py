@@ -119,6 +119,8 @@ def test_a_file_that_is_bad_throughout_ends_after_twenty_rows():
     server = Rows(bad=range(1000))
     with pytest.raises(StoppedError, match="http_422: bad"):
         asyncio.run(decide(server, 0, 1000, Refusals()))
+    # Straight to single rows, not through all of the halves, quarters and eighths.
+    assert len(server.requests) <= math.log2(1000) + 2 * 20 + 10
     refusals = Refusals()
     refusals.scored()
     decided = asyncio.run(decide(Rows(bad=range(100)), 0, 100, refusals))

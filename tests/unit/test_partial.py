@@ -18,7 +18,14 @@ from hypothesis import strategies as st
 from pyarrow import feather
 
 from batchscore.errors import OutputError, UsageError
-from batchscore.partial import PartialFile, commit, output_error, partial_folder, serialize_batch
+from batchscore.partial import (
+    Disk,
+    PartialFile,
+    commit,
+    output_error,
+    partial_folder,
+    serialize_batch,
+)
 from batchscore.partial.journal import LINE_BYTES, entries
 
 if TYPE_CHECKING:
@@ -561,15 +568,22 @@ def test_seal_that_fails_is_resumed(work: Path) -> None:
     assert write(folder, BATCHES, resume=True) == write(work / "enough.partial", BATCHES)
 
 
-def test_no_handles_left(tmp_path: Path) -> None:
-    """With no file handles left, opening says so and what to do."""
-    lowest = os.open("/", os.O_RDONLY)
-    os.close(lowest)
-    with limit(resource.RLIMIT_NOFILE, lowest):
-        with pytest.raises(
-            OutputError, match=r"Too many open files; raise the limit \(ulimit -n\)"
-        ):
-            PartialFile(tmp_path / "out.arrow.partial").open(SCHEMA, IDENTITY)
+@pytest.mark.parametrize("left", range(4))
+def test_no_handles_left(tmp_path: Path, left: int) -> None:
+    """Wherever the file handles run out, opening says so and what to do, and closing is quiet."""
+    partial = PartialFile(tmp_path / "out.arrow.partial")
+    highest, holes = max(map(int, os.listdir("/proc/self/fd"))), [os.open("/", os.O_RDONLY)]
+    while holes[-1] < highest:
+        holes.append(os.open("/", os.O_RDONLY))
+    try:
+        with limit(resource.RLIMIT_NOFILE, holes[-1] + 1 + left):
+            with pytest.raises(OutputError, match=r"Too many open files; .* \(ulimit -n\)"):
+                partial.open(SCHEMA, IDENTITY)
+            partial.close()
+    finally:
+        for handle in holes:
+            os.close(handle)
+    assert write(tmp_path / "out.arrow.partial", BATCHES) is not None
 
 
 def test_messages_say_what_to_do() -> None:
@@ -662,7 +676,7 @@ def test_commit_moves_the_file(place: tuple[Path, Path]) -> None:
     folder, out = place
     path = sealed(folder)
     whole = path.read_bytes()
-    commit(path, out, overwrite=False)
+    commit(Disk(), path, out, overwrite=False)
     assert out.read_bytes() == whole
     assert not folder.exists()
     assert [item.name for item in out.parent.iterdir()] == ["out.arrow"]
@@ -674,7 +688,7 @@ def test_commit_spares_what_appeared(place: tuple[Path, Path]) -> None:
     path = sealed(folder)
     out.write_text("precious")
     with pytest.raises(UsageError, match="appeared while the job ran"):
-        commit(path, out, overwrite=False)
+        commit(Disk(), path, out, overwrite=False)
     assert out.read_text() == "precious"
     assert resumable_rows(folder) == 8
 
@@ -685,7 +699,7 @@ def test_commit_overwrites_when_told(place: tuple[Path, Path]) -> None:
     path = sealed(folder)
     whole = path.read_bytes()
     out.write_text("old")
-    commit(path, out, overwrite=True)
+    commit(Disk(), path, out, overwrite=True)
     assert out.read_bytes() == whole
     assert not folder.exists()
 
@@ -695,7 +709,7 @@ def test_commit_of_an_export(tmp_path: Path) -> None:
     partial = PartialFile(tmp_path / "out.csv.partial")
     sealed(partial.folder)
     partial.export_path.write_text("a,b\n")
-    commit(partial.export_path, tmp_path / "out.csv", overwrite=False)
+    commit(Disk(), partial.export_path, tmp_path / "out.csv", overwrite=False)
     assert [item.name for item in tmp_path.iterdir()] == ["out.csv"]
 
 
@@ -704,7 +718,7 @@ def test_commit_to_a_folder_that_is_gone(place: tuple[Path, Path]) -> None:
     folder, out = place
     path = sealed(folder)
     with pytest.raises(OutputError, match=r"gone/out\.arrow': No such file or directory"):
-        commit(path, out.parent / "gone" / "out.arrow", overwrite=False)
+        commit(Disk(), path, out.parent / "gone" / "out.arrow", overwrite=False)
     assert path.exists()
 
 

@@ -9,7 +9,7 @@ import batchscore
 NAMES = {
     "AsyncDeployment", "BatchscoreError", "Deployment", "FeatureSpec", "InputError",
     "PredictionError", "RunReport", "StoppedError", "TemporaryError", "UsageError",
-    "score", "score_async", "score_table",
+    "rescore", "rescore_async", "score", "score_async", "score_table",
 }  # fmt: skip
 
 

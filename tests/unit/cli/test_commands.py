@@ -48,7 +48,7 @@ def test_help_goes_to_standard_output_and_names_every_command(batchscore: Comman
     """``--help``, ``-h`` and no word at all show the commands."""
     shown = {batchscore(*words).out for words in (["--help"], ["-h"], [])}
     (text,) = shown
-    for name in ("score", "inspect", "serve", "demo", "completion"):
+    for name in ("score", "rescore", "inspect", "serve", "demo", "completion"):
         assert name in text
 
 

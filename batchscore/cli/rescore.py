@@ -1,0 +1,43 @@
+"""``batchscore rescore``: the failed rows of an output, once more."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from batchscore.cli.options import Command, GeneralOptions
+from batchscore.cli.score import METAVARS, SENDING, report_of
+from batchscore.config import RescoreConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from batchscore.metrics import RunReport
+    from batchscore.observers import Observer
+
+
+def _rescore(config: RescoreConfig, general: GeneralOptions) -> int:
+    def work(observer: Observer) -> Coroutine[None, None, RunReport]:
+        from batchscore.rescorer import rescore as run_job
+
+        return run_job(config, observer=observer)
+
+    return report_of(work, general)
+
+
+COMMAND = Command(
+    name="rescore",
+    model=RescoreConfig,
+    call=_rescore,
+    positional="output",
+    groups={
+        "Input": ("output", "input", "image_root"),
+        "Sending": SENDING,
+        "Deployment": (
+            "url", "token_command", "token_file", "ca_bundle", "header", "header_file",
+        ),
+        "Output": ("report", "resume", "work_dir"),
+    },
+    metavars={**METAVARS, "input": "INPUT"},
+    several=("input",),
+)  # fmt: skip
+rescore = COMMAND.as_function()
