@@ -7,6 +7,8 @@ job has been scored.
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
@@ -14,7 +16,7 @@ from batchscore.batches import RowFailure
 from batchscore.errors import DeploymentAwayError, RowsRefusedError, StoppedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Sequence
+    from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
     from contextlib import AbstractAsyncContextManager
 
 P = TypeVar("P")
@@ -54,15 +56,36 @@ class Sender(Protocol[P]):
 
 
 class Refusals:
-    """Tells a bad file from bad rows: whether the server has ever taken a row."""
+    """Tells a bad file from bad rows: whether the server has ever taken a row.
+
+    Until it has, refused batches are taken apart one after another and half by half: side by side,
+    the whole window would be cut to pieces before the first rows stand alone.
+    """
 
     def __init__(self) -> None:
         self.any_scored = False
         self._alone = 0
+        self._is_taken = False
+        self._freed = asyncio.Event()
 
     def scored(self) -> None:
         """A row was scored, so the file is not bad throughout."""
         self.any_scored = True
+        self._freed.set()
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """Wait until no other refused batch is being taken apart, or a row was scored."""
+        while self._is_taken and not self.any_scored:
+            self._freed.clear()
+            await self._freed.wait()
+        is_mine = not self._is_taken
+        self._is_taken = True
+        yield
+        # An error ends the job: then nobody else shall begin.
+        if is_mine:
+            self._is_taken = False
+            self._freed.set()
 
     def failed_alone(self, failure: RowFailure) -> None:
         """A row failed by itself.
@@ -79,7 +102,13 @@ class Refusals:
 
 
 async def decide(
-    sender: Sender[P], start: int, stop: int, refusals: Refusals, *, alone: bool = False
+    sender: Sender[P],
+    start: int,
+    stop: int,
+    refusals: Refusals,
+    *,
+    alone: bool = False,
+    in_turn: bool = False,
 ) -> list[Decided[P]]:
     """Decide every row from ``start`` to ``stop``, in order.
 
@@ -94,6 +123,7 @@ async def decide(
         stop: the row after the last.
         refusals: counts rows that fail alone; shared by the whole job.
         alone: the rows are suspects: nobody else sends.
+        in_turn: the rows are part of a batch that has its turn, see ``Refusals``.
 
     Raises:
         StoppedError: the file is bad throughout.
@@ -121,8 +151,17 @@ async def decide(
         refusals.failed_alone(failure)
         return [Decided(start, stop, failure)]
 
+    if alone or in_turn or refusals.any_scored:
+        return await _decide_halves(sender, start, stop, refusals, alone=alone)
+    async with refusals.turn():
+        return await _decide_halves(sender, start, stop, refusals, alone=False)
+
+
+async def _decide_halves(
+    sender: Sender[P], start: int, stop: int, refusals: Refusals, *, alone: bool
+) -> list[Decided[P]]:
     async def half(run: tuple[int, int]) -> list[Decided[P]]:
-        return await decide(sender, *run, refusals, alone=alone)
+        return await decide(sender, *run, refusals, alone=alone, in_turn=True)
 
     middle = (start + stop) // 2
     runs = [(start, middle), (middle, stop)]

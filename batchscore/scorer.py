@@ -26,7 +26,7 @@ from batchscore.output import FileOutput, UnfinishedOutput
 from batchscore.pipeline import Window, ordered_map, watching
 from batchscore.predictor import Predictor
 from batchscore.readers import OpenedInput, ReadOptions, open_reader, table_reader
-from batchscore.readers.chunks import AUTO_ROWS, chunks
+from batchscore.readers.chunks import AUTO_ROWS, chunks, leave
 from batchscore.readers.discover import STDIN as STANDARD_INPUT
 from batchscore.readers.union import is_untyped
 from batchscore.resume import ends_as_before
@@ -304,10 +304,13 @@ class _Scoring:
             limit=config.limit,
             start_row=start_row,
         )
-        while (group := await self._offload(next, iterator, None)) is not None:
-            for chunk in group:
-                metrics.rows_read += chunk.rows.num_rows
-                yield chunk
+        try:
+            while (group := await uninterrupted(self._offload(next, iterator, None))) is not None:
+                for chunk in group:
+                    metrics.rows_read += chunk.rows.num_rows
+                    yield chunk
+        finally:
+            leave(iterator)
 
     async def _watch_model(self) -> None:
         while True:

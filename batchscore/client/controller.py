@@ -56,7 +56,7 @@ class AdaptiveLimit:
     """
 
     _MIN_ROUND = 24
-    # Refusals up to this share of the requests are taken for the server's ordinary noise.
+    # Refusals and timeouts up to this share of the requests are taken for ordinary noise.
     _NOISE = 0.08
     _BACK_OFF = 0.85
     _MIN_HOLD, _MAX_HOLD = 25, 200
@@ -117,7 +117,8 @@ class AdaptiveLimit:
         elif outcome.ticket < self._lowered_at:
             return  # What went wrong before the limit was lowered says nothing about the new one.
         elif outcome.result is Result.TIMEOUT:
-            self._lower(self._limit * self._BACK_OFF**2)
+            if not self._is_noise(outcome):
+                self._lower(self._limit * self._BACK_OFF**2)
         elif outcome.result is Result.OVERLOADED:
             self._refused(outcome)
 
@@ -185,14 +186,19 @@ class AdaptiveLimit:
 
     def _refused(self, outcome: Outcome) -> None:
         self._slow_start = False
-        self._round.refused += 1
-        expected = self._NOISE * self._round.sent
-        if outcome.asked_to_wait or self._round.refused > 1 + expected + 2 * math.sqrt(expected):
+        if not self._is_noise(outcome):
             proved = self._ceiling is not None and self._limit >= 0.95 * self._ceiling
             self._hold = min(self._MAX_HOLD, 2 * self._hold) if proved else self._MIN_HOLD
             self._ceiling = max(2.0, self._limit)
             self._held_until_ok = self._ok + max(self._hold, int(self._limit))
             self._lower(self._limit * self._BACK_OFF)
+
+    def _is_noise(self, outcome: Outcome) -> bool:
+        """Count a refusal or a timeout; whether these are so few that they tell nothing."""
+        self._round.failed += 1
+        expected = self._NOISE * self._round.sent
+        most = 1 + expected + 2 * math.sqrt(expected)
+        return not outcome.asked_to_wait and self._round.failed <= most
 
     def _lower(self, limit: float) -> None:
         self._limit = max(1.0, limit)
@@ -222,7 +228,7 @@ class _Round:
     length: int
     sent: int = 0
     answers: int = 0
-    refused: int = 0
+    failed: int = 0
     max_in_flight: int = 0
     total_s: float = 0.0
     total_rows: int = 0
@@ -296,6 +302,8 @@ class SliceSize:
     """
 
     _RESTORE_AFTER = 16
+    # After so many quick answers in a row a timeout is an accident, and not about the size.
+    _PROVED_AFTER = 4
     _MIN_HOLD, _MAX_HOLD = 64, 1024
 
     def __init__(self, max_rows: int, timeout_s: float | None = None) -> None:
@@ -315,7 +323,10 @@ class SliceSize:
                 self._ceiling = rows - 1
                 self._shrink_to(rows // 2)
         elif self._timeout_s is not None and self._is_slow(outcome):
-            self._shrink_to(rows // 2)
+            if result is Result.TIMEOUT and self._streak >= self._PROVED_AFTER:
+                self._streak = 0  # a second one soon after it counts
+            else:
+                self._shrink_to(rows // 2)
         elif result is Result.OK and rows >= min(self.rows, self._max) // 2:
             self._grow(outcome)
 

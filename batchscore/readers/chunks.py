@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from inspect import GEN_RUNNING, getgeneratorstate
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -33,7 +34,7 @@ def chunks(
     columns: Collection[str] | None,
     limit: int | None,
     start_row: int = 0,
-) -> Iterator[list[Chunk]]:
+) -> Generator[list[Chunk], None, None]:
     """Cut the input into chunks; where they begin and end depends on the rows alone.
 
     Started again at any border of an earlier run, it goes on with the very same chunks. They come
@@ -70,6 +71,16 @@ def chunks(
     while taken := pending.next_chunk_rows(at_end=True):
         yield [Chunk(row, pending.take(taken))]
         row += taken
+
+
+def leave(chunks: Generator[list[Chunk], None, None]) -> None:
+    """Close the files of chunks that are read no further.
+
+    Else they stay open for as long as somebody holds the error that ended the run. Where a thread
+    still hangs in a silent pipe, nothing can be closed.
+    """
+    if getgeneratorstate(chunks) != GEN_RUNNING:
+        chunks.close()
 
 
 @contextmanager

@@ -28,6 +28,7 @@ from faultserver.process import FaultServerProcess
 from faultserver.proxy import Proxy
 from faultserver.requests import RequestInfo
 from faultserver.server import FaultServer
+from faultserver.tally import RowTally
 from faultserver.tunnel import TunnelProxy
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "Model",
     "Proxy",
     "RequestInfo",
+    "RowTally",
     "TunnelProxy",
     "classify_predict",
     "echo",

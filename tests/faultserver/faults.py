@@ -61,6 +61,11 @@ class Fault:
     def __str__(self) -> str:
         return f"{self.name} {self.reply.status}" if self.reply else self.name
 
+    @property
+    def is_harmless(self) -> bool:
+        """Whether the model's answer arrives whole, only later."""
+        return self.reply is None and self.alter is None and self.wire in {"whole", "drip"}
+
 
 ScriptCallable = Callable[["RequestInfo"], "Fault | None"]
 Script = Iterable["Fault | None"] | ScriptCallable | None
@@ -240,6 +245,14 @@ def too_large(*, max_rows: int | None = None, max_bytes: int | None = None) -> S
     return script
 
 
+def too_long(max_bytes: int) -> ScriptCallable:
+    """Answer 413 to requests whose head announces a longer body."""
+    refused = replace(status(413, "the request is too large"), name="too_large")
+    return before_body(
+        lambda info: refused if int(info.headers.get("content-length", 0)) > max_bytes else None
+    )
+
+
 def busy_above(in_flight: int, fault: Fault | None = None) -> ScriptCallable:
     """Answer 429 (or otherwise) to a request that would be one too many at once."""
     refused = fault or status(429, "too many requests")
@@ -247,8 +260,14 @@ def busy_above(in_flight: int, fault: Fault | None = None) -> ScriptCallable:
 
 
 def first_of(*scripts: ScriptCallable) -> ScriptCallable:
-    """The fault of the first script that has one."""
-    return lambda info: next((fault for script in scripts if (fault := script(info))), None)
+    """The fault of the first script that has one; asked before the body if all of them are."""
+
+    def script(info: RequestInfo) -> Fault | None:
+        return next((fault for one in scripts if (fault := one(info))), None)
+
+    if all(getattr(one, "before_body", False) for one in scripts):
+        return before_body(script)
+    return script
 
 
 def mixed_faults(

@@ -16,6 +16,7 @@ from typing import Any, Self
 from faultserver import faults
 from faultserver.models import CLASSIFIER, LINEAR, Model, echo
 from faultserver.server import FaultServer
+from faultserver.tally import RowTally
 
 _MODELS = {"linear": LINEAR, "classifier": CLASSIFIER}
 _TESTS = Path(__file__).parent.parent
@@ -26,8 +27,9 @@ def build(spec: dict[str, Any], port: int = 0) -> FaultServer:
 
     Keys: ``model`` (``linear``, ``classifier``, ``echo`` or ``module:function``), ``inputs`` and
     ``outputs`` (needed by the last two; echo takes only inputs), ``script`` (a list of faults and
-    nulls, see ``faults.make_fault``), or ``mix`` (the arguments of ``mixed_faults``), and the
-    other options of ``FaultServer``.
+    nulls, see ``faults.make_fault``), or ``mix`` (the arguments of ``mixed_faults``),
+    ``max_body_bytes`` (longer requests get a 413), ``tally`` (the arguments of ``RowTally``), and
+    the other options of ``FaultServer``.
     """
     options = dict(spec)
     name = options.pop("model", "linear")
@@ -43,8 +45,15 @@ def build(spec: dict[str, Any], port: int = 0) -> FaultServer:
         if key in options:
             options[key] = [None if kind is None else faults.make_fault(kind)
                             for kind in options[key]]  # fmt: skip
+    scripts = []
+    if "max_body_bytes" in options:
+        scripts.append(faults.too_long(options.pop("max_body_bytes")))
     if "mix" in options:
-        options["script"] = faults.mixed_faults(**options.pop("mix"))
+        scripts.append(faults.mixed_faults(**options.pop("mix")))
+    if scripts:
+        options["script"] = faults.first_of(*scripts)
+    if "tally" in options:
+        options["tally"] = RowTally(**options["tally"])
     return FaultServer(*model, port=port, **{"keep_requests": False, **options})
 
 
@@ -64,8 +73,11 @@ def main(arguments: list[str] | None = None) -> None:
     with build(json.loads(spec), options.port) as server:
         print(server.url, flush=True)  # noqa: T201 - this is the command's output
         ended.wait()
-    counts = ("request_count", "rows_seen", "spec_requests", "max_in_flight", "connections")
-    print(json.dumps({name: getattr(server, name) for name in counts}))  # noqa: T201
+    names = ("request_count", "rows_seen", "spec_requests", "max_in_flight", "connections")
+    counts = {name: getattr(server, name) for name in names}
+    if server.tally is not None:
+        counts |= server.tally.counts()
+    print(json.dumps(counts))  # noqa: T201
 
 
 def _await_eof(ended: threading.Event) -> None:
@@ -89,7 +101,7 @@ class FaultServerProcess:
     def __init__(self, port: int = 0, **spec: Any) -> None:
         # This process holds the other end of its input: no server outlives its test.
         self._arguments = ["--spec", json.dumps(spec), "--port", str(port), "--until-eof"]
-        self.counts: dict[str, int] = {}
+        self.counts: dict[str, Any] = {}
 
     def __enter__(self) -> Self:
         paths = [str(_TESTS), *filter(None, [os.environ.get("PYTHONPATH")])]

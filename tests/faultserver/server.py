@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 import time
@@ -19,8 +20,9 @@ from faultserver.models import Features, Predict, npy_value, specification, tens
 from faultserver.requests import RequestInfo
 
 if TYPE_CHECKING:
-    import asyncio
     import ssl
+
+    from faultserver.tally import RowTally
 
 _JSON = {"Content-Type": "application/json"}
 _NO_MODEL = frozenset({"reset_before", "reset_after", "close", "hang"})
@@ -51,6 +53,7 @@ class FaultServer:
         gzip_answers: compress answers for clients that accept it.
         bare_nan: NaN and infinities of the model are written bare, else as null.
         keep_requests: keep every request; without, only the numbers are counted.
+        tally: where given, counts how often each row comes.
 
     Attributes:
         url, host, port: where it is, known inside ``with``.
@@ -79,6 +82,7 @@ class FaultServer:
         gzip_answers: bool = False,
         bare_nan: bool = False,
         keep_requests: bool = True,
+        tally: RowTally | None = None,
         port: int = 0,
         tls: ssl.SSLContext | None = None,
     ) -> None:
@@ -97,6 +101,7 @@ class FaultServer:
         self.bare_nan = bare_nan
         self.disabled = False
         self.keep_requests = keep_requests
+        self.tally = tally
         self.requests: list[RequestInfo] = []
         self.request_count = self.rows_seen = self.spec_requests = 0
         self.in_flight = self.max_in_flight = 0
@@ -107,6 +112,7 @@ class FaultServer:
         self._timers: dict[Exchange, asyncio.TimerHandle] = {}
         self._served: set[Exchange] = set()
         self._waiting: deque[Exchange] = deque()
+        self._restart: asyncio.Task[None] | None = None
         self.port = port
         self._tls = tls
 
@@ -149,6 +155,8 @@ class FaultServer:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._restart is not None:
+            self._loop.call_soon_threadsafe(self._restart.cancel)
         self._thread.run(self._listener.close())
         self._thread.stop()
         if kind is None and self._errors:
@@ -160,8 +168,26 @@ class FaultServer:
         self._thread.run(self._listener.reset_connections())
 
     def come_back(self) -> None:
-        """Accept connections again, at the same address."""
-        self._thread.run(self._listener.accept())
+        """Accept connections again, at the same address; a restart that is under way ends first."""
+
+        async def accept() -> None:
+            if self._restart is not None:
+                await asyncio.wait({self._restart})
+            await self._listener.accept()
+
+        self._thread.run(accept())
+
+    def restart(self, away_s: float | None) -> None:
+        """Go away and, but for None, come back after a time; for scripts, which may not block."""
+
+        async def bounce() -> None:
+            await self._listener.refuse()
+            await self._listener.reset_connections()
+            if away_s is not None:
+                await asyncio.sleep(away_s)
+                await self._listener.accept()
+
+        self._restart = self._loop.create_task(bounce())
 
     # One exchange, in the order of its events
 
@@ -182,6 +208,7 @@ class FaultServer:
         if not callable(self._script) or getattr(self._script, "before_body", False):
             info.fault = self._ask(self._script, info)
             if info.fault is not None and info.fault.wire == "reset_before":
+                self._count(info)
                 self._leave(exchange)
                 exchange.reset()
 
@@ -225,6 +252,7 @@ class FaultServer:
         self.rows_seen += len(info.rows)
         if callable(self._script) and not getattr(self._script, "before_body", False):
             info.fault = self._ask(self._script, info)
+        self._count(info)
         fault = info.fault
         if fault is not None and (fault.reply is not None or fault.wire in _NO_MODEL):
             self._later(exchange, fault.delay_s, lambda: (fault.reply or Reply(200), fault))
@@ -234,6 +262,10 @@ class FaultServer:
             self._waiting.append(exchange)
         else:
             self._serve(exchange)
+
+    def _count(self, info: RequestInfo) -> None:
+        if self.tally is not None:
+            self.tally.observe(info)
 
     def _serve(self, exchange: Exchange) -> None:
         info = self._under_way[exchange]

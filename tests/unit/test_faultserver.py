@@ -29,6 +29,7 @@ from faultserver import (
     FaultServerProcess,
     Proxy,
     RequestInfo,
+    RowTally,
     echo,
     faults,
     linear_predict,
@@ -514,6 +515,41 @@ def test_a_server_can_go_away_and_come_back():
             post(server.url)
         server.come_back()
         assert scored(server.url) == ANSWERS
+
+
+def test_a_script_can_restart_the_server():
+    """Connections break and are refused, and after a while accepted again."""
+
+    def post_for_ever(url):
+        while True:  # the restart begins after the answer
+            post(url)
+
+    with FaultServer(*LINEAR) as server:
+        server.script = lambda info: server.restart(0.2) if info.index == 0 else None
+        with pytest.raises(ConnectionError):
+            post_for_ever(server.url)
+        server.come_back()
+        assert post(server.url)[0] == 200
+
+
+def test_a_request_whose_head_announces_too_much_is_refused():
+    """413 by the length of the body, and never for less."""
+    with FaultServer(*LINEAR, script=faults.too_long(100)) as server:
+        assert post(server.url, [{"x": 1}])[0] == 200
+        assert post(server.url, [{"x": 1}] * 50)[0] == 413
+
+
+def test_a_tally_tells_rows_that_came_twice_from_those_that_had_to():
+    """What a fault made necessary is no second time; what came though it was answered is."""
+    script = [faults.status(503), None, None, faults.slow(0.001)]
+    with FaultServer(*LINEAR, script=script, tally=RowTally("x", 5)) as server:
+        for x in (0, 0, 1, 1):
+            post(server.url, [{"x": x}])
+        counts = server.tally.counts()
+    assert counts["rows_sent_twice"] == 1
+    assert counts["rows_never_sent"] == 3
+    assert counts["most_times_a_row"] == 2
+    assert counts["faults"] == {"status 503": 1, "slow": 1}
 
 
 def test_closing_is_quick_and_leaves_nothing():

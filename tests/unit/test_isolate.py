@@ -125,3 +125,32 @@ def test_a_file_that_is_bad_throughout_ends_after_twenty_rows():
     refusals.scored()
     decided = asyncio.run(decide(Rows(bad=range(100)), 0, 100, refusals))
     assert len(decided) == 100
+
+
+async def test_a_window_of_batches_that_are_all_bad_is_not_cut_to_pieces_first():
+    """Until a row is scored batches are taken apart one by one: few requests, then the end."""
+    server, refusals = Rows(bad=range(32_000)), Refusals()
+    batches = [decide(server, at, at + 1000, refusals) for at in range(0, 32_000, 1000)]
+    with pytest.raises(StoppedError, match="refused 20 rows"):
+        await gather(batches)
+    assert len(server.requests) < 32 + 60
+
+
+async def test_the_first_scored_row_lets_all_batches_be_taken_apart_at_once():
+    """Nobody waits for a turn any more, and halves go out side by side again."""
+
+    class Slow(Rows):
+        most = now = 0
+
+        async def send(self, start, stop, *, alone):
+            self.now += 1
+            self.most = max(self.most, self.now)
+            await asyncio.sleep(0)
+            self.now -= 1
+            return await super().send(start, stop, alone=alone)
+
+    server, refusals = Slow(bad=[0, 100, 200, 300]), Refusals()
+    batches = await gather([decide(server, at, at + 100, refusals) for at in range(0, 400, 100)])
+    failed = [p.start for batch in batches for p in batch if isinstance(p.result, RowFailure)]
+    assert failed == [0, 100, 200, 300]
+    assert server.most > 4

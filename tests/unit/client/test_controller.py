@@ -156,6 +156,22 @@ def test_a_single_refusal_is_no_overload_but_one_that_asks_to_wait_is():
     assert limit.limit < before
 
 
+def test_timeouts_now_and_then_are_no_overload_but_many_are():
+    """A request in fifty that hangs lowers nothing; one in four does."""
+    limit = grown()
+    before = limit.limit
+    for _ in range(20):
+        for _ in range(49):
+            answer(limit)
+        answer(limit, result=Result.TIMEOUT)
+    assert limit.limit >= before
+    for _ in range(10):
+        for _ in range(3):
+            answer(limit)
+        answer(limit, result=Result.TIMEOUT)
+    assert limit.limit < 0.8 * before
+
+
 def test_requests_that_were_sent_together_lower_the_limit_once():
     """Forty timeouts of one burst are one sign of overload."""
     limit = grown()
@@ -221,6 +237,15 @@ def test_timeouts_and_answers_close_to_one_shrink_the_requests(result, latency_s
     size = SliceSize(1024, timeout_s=10)
     assert sized(size, 1, result=result, latency_s=latency_s) == 512
     assert sized(size, 20, result=result, latency_s=latency_s) == 1
+
+
+def test_a_timeout_among_quick_answers_is_not_about_the_size_but_two_are():
+    """A request in fifty that hangs leaves the size as it was; two at once halve it."""
+    size = SliceSize(1024, timeout_s=10)
+    for _ in range(20):
+        sized(size, 49)
+        assert sized(size, 1, result=Result.TIMEOUT, latency_s=10.0) == 1024
+    assert sized(size, 1, result=Result.TIMEOUT, latency_s=10.0) == 512
 
 
 def test_the_size_settles_where_an_answer_takes_a_part_of_the_timeout():
