@@ -54,11 +54,14 @@ class Run:
         self.reports = self.config.report
         self.observer.on_start(self.metrics)
 
-    def check_places(self) -> None:
-        """Raise ``UsageError`` where no picture could be read, or no report written at the end."""
+    def check_image_root(self) -> None:
+        """Raise ``UsageError`` where no picture could be read."""
         root = self.config.image_root
         if root is not None and not root.is_dir():
             raise UsageError(f"--image-root: there is no folder {str(root)!r}")
+
+    def check_reports(self) -> None:
+        """Raise ``UsageError`` where a report could not be written at the end."""
         for path in self.config.report:
             if not path.parent.is_dir():
                 raise UsageError(f"--report: there is no folder {str(path.parent)!r}")

@@ -89,7 +89,7 @@ async def _whole_run(
 ) -> RunReport:
     """Do the work of a run, and report it whatever its end is."""
     try:
-        run.check_places()
+        run.check_reports()
         with Threads(_threads()) as offload:
             await _worked(work(run, offload))
         report = run.report(run.exit_code())
@@ -151,6 +151,7 @@ async def _score_files(run: Run, offload: Offload) -> None:
             run.protect(opened.files)
             job = await offload(Job.of, config, opened)
             earlier = await offload(output.begin, job)
+            run.check_image_root()
             if isinstance(earlier, FinishedOutput):
                 if await ends_as_before(run, earlier, _connected(run, offload), offload):
                     return
