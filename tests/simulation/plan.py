@@ -94,10 +94,11 @@ def draw(seed: int) -> Plan:
     def some(share: float) -> bool:
         return dice.random() < share
 
-    num_rows = dice.choice([0, 1, dice.randint(2, 30), dice.randint(30, 300), 300])
+    # Small jobs: more of them in a second find more than more rows do.
+    num_rows = dice.choice([0, 1, dice.randint(2, 12), dice.randint(12, 40), dice.randint(40, 120)])
     batch_size: int | str = dice.choice([1, 2, 7, 16, 50, "auto"])
-    if batch_size == 1:
-        num_rows = min(num_rows, 60)
+    if batch_size in {1, 2}:
+        num_rows = min(num_rows, 24)
     source = dice.choice(["parquet", "csv"])
     poisons: list[Poison] = ["refused", "refused", "breaks", "nonsense", "hangs", "kills"]
     bad = dice.sample(range(num_rows), min(num_rows, dice.choice([0, 0, 1, 2, 5])))
