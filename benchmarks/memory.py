@@ -86,8 +86,8 @@ def measure(
     if found.returncode:
         raise SystemExit(found.errors)
     told = json.loads(report.read_text())
-    if hung and told["retries"] != {"timeout": 1}:
-        raise SystemExit(f"one request should have timed out, not {told['retries']}")
+    if hung and not told["retries"].get("timeout"):
+        raise SystemExit("the request that hangs was never waited for")
     out.unlink()
     return {
         "peak_bytes": found.peak_bytes,
