@@ -398,7 +398,7 @@ def test_a_deployment_that_comes_back_is_waited_for(score_table):
         out = score_table(
             numbers(2000), server.url, batch_size=10, max_attempts=2, max_outage="30s"
         )
-        assert server.spec_requests == 2
+        assert server.spec_requests == 3  # at the start, after the outage, at the end
     assert_scored(out, 2000)
 
 
