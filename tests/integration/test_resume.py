@@ -441,7 +441,7 @@ def test_a_text_output_that_was_edited_is_not_taken_for_the_jobs(tmp_path, suffi
 
 def refused_after_two():
     """Two answers, then a refusal that leaves time to write them."""
-    return iter([None, None, replace(faults.status(403), delay_s=0.5)])
+    return iter([None, None, replace(faults.status(403), delay_s=1.5)])
 
 
 @pytest.fixture(scope="module")
