@@ -41,8 +41,11 @@ class Sender(Protocol[P]):
     ``send`` raises ``RowsRefusedError`` or ``DeploymentAwayError`` for rows it gets no predictions
     for. ``alone`` holds all other rows of the job back; inside it ``ride_out`` waits until the
     deployment is back, asking with one row or, for None, without any. ``run_all`` runs several of
-    its own kind at once, or one after another.
+    its own kind at once, or one after another. ``in_order`` says whether rows must still go out in
+    their order, one request at a time.
     """
+
+    def in_order(self) -> bool: ...
 
     async def send(self, start: int, stop: int, *, alone: bool) -> P: ...
 
@@ -188,7 +191,7 @@ async def _decide_halves(
 
     middle = (start + stop) // 2
     runs = [(start, middle), (middle, stop)]
-    if alone:
+    if alone or sender.in_order():
         halves = [await half(run) for run in runs]
     elif refusals.any_scored:
         halves = await sender.run_all(half, runs)

@@ -99,10 +99,12 @@ class Predictor:
         """Decide every row of a chunk. Only what stops the whole job is raised."""
         rows = chunk.rows
         bounds, size = await self._encoding(rows.columns.nbytes, self._runs, rows)
-        if len(bounds) == 1 and self._next_rows(rows.num_rows) == rows.num_rows:
+        if len(bounds) == 1:
+            # Most chunks are one request, which needs no task of its own.
             await self._encoded.enter(size)
             try:
-                return _join(chunk, [0], [await self._score_run(rows, size)])
+                if self._next_rows(rows.num_rows) == rows.num_rows:
+                    return _join(chunk, [0], [await self._score_run(rows, size)])
             finally:
                 self._encoded.leave(size)
         starts: list[int] = []
@@ -139,7 +141,14 @@ class Predictor:
         if total == 0:
             return _Scored(encoded.positions, None, encoded.failures)
         bounds = slices(total, encoded.size, self._max_batch_bytes)
-        sender = _Slices(encoded, self._client, self._sized, self._read, self._run_all)
+        sender = _Slices(
+            encoded,
+            self._client,
+            self._sized,
+            self._read,
+            self._run_all,
+            in_order=lambda: self.decoder is None,
+        )
 
         async def decide_run(run: tuple[int, int]) -> list[Decided[Predictions]]:
             return await decide(sender, *run, self.refusals)
@@ -208,6 +217,7 @@ class _Slices:
         sized: Callable[..., Coroutine[None, None, Any]],
         read: Callable[[Response, int], Predictions],
         run_all: Callable[..., Any],
+        in_order: Callable[[], bool],
     ) -> None:
         self._encoded = encoded
         self._client = client
@@ -215,6 +225,7 @@ class _Slices:
         self._read = read
         self.run_all = run_all
         self.alone = client.alone
+        self.in_order = in_order
 
     async def send(self, start: int, stop: int, *, alone: bool) -> Predictions:
         """See ``Sender``."""

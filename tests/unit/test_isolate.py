@@ -23,8 +23,9 @@ from batchscore.pipeline import gather
 class Rows:
     """A server that refuses runs with a bad row, and dies of runs with a poisonous one."""
 
-    def __init__(self, bad=(), poison=()):
+    def __init__(self, bad=(), poison=(), *, in_order=False):
         self.bad, self.poison = set(bad), set(poison)
+        self.in_order = lambda: in_order
         self.requests = []
         self.is_alone = self.is_away = False
 
@@ -161,3 +162,12 @@ async def test_the_first_scored_row_lets_all_batches_be_taken_apart_at_once():
     failed = [p.start for batch in batches for p in batch if isinstance(p.result, RowFailure)]
     assert failed == [0, 100, 200, 300]
     assert server.most > 4
+
+
+async def test_rows_that_must_go_in_order_are_taken_apart_in_order():
+    """While classes are unknown each request begins at or behind the one before."""
+    rows = Rows(bad=range(11), in_order=True)
+    await decide(rows, 0, 16, Refusals())
+    starts = [start for start, _ in rows.requests]
+    assert starts == sorted(starts)
+    assert starts[-1] > 11
