@@ -221,7 +221,6 @@ CASES = {
             "ordered_map.<locals>.drain",
             "uninterrupted",
             "Predictor._score_run",
-            "_Slices.send.<locals>.read",
         ),
     ),
     "classes to learn, exported to CSV": Case(

@@ -128,7 +128,7 @@ def test_bodies_over_the_proxys_limit_are_halved(tmp_path, scored):
         with Envoy(tmp_path, server.url, filters) as proxy:
             report = scored(proxy.url, batch_size=40)
             refused = proxy.counted("http.in.downstream_rq_too_large")
-    assert 0 < refused < 60
+    assert 0 < refused < 160  # all thirty batches taken apart would be 210
     assert report.requests == server.request_count + refused
 
 
