@@ -99,25 +99,31 @@ class Predictor:
         """Decide every row of a chunk. Only what stops the whole job is raised."""
         rows = chunk.rows
         bounds, size = await self._encoding(rows.columns.nbytes, self._runs, rows)
-        if len(bounds) == 1:
-            # Most chunks are one request, which needs no task of its own.
-            await self._encoded.enter(size)
+        await self._encoded.enter(size)
+        # Cut when its turn comes, to the size that has proved good by then.
+        if len(bounds) == 1 and self._next_rows(rows.num_rows) == rows.num_rows:
             try:
-                if self._next_rows(rows.num_rows) == rows.num_rows:
-                    return _join(chunk, [0], [await self._score_run(rows, size)])
+                return _join(chunk, [0], [await self._score_run(rows, size)])
             finally:
                 self._encoded.leave(size)
+        return await self._score_parts(chunk, bounds, size)
+
+    async def _score_parts(
+        self, chunk: Chunk, bounds: Sequence[tuple[int, int]], size: int
+    ) -> ScoredBatch:
+        """Score a chunk in several requests; the place for the first is taken already."""
         starts: list[int] = []
         tasks: list[asyncio.Task[_Scored]] = []
         try:
             async with asyncio.TaskGroup() as group:
                 for start, stop in bounds:
                     at = start
-                    while at < stop or not tasks:
-                        # Cut when its turn comes, to the size that has proved good by then.
-                        await self._encoded.enter(size)
+                    while at < stop:
+                        if tasks:
+                            await self._encoded.enter(size)
                         end = at + self._next_rows(stop - at)
-                        task = group.create_task(self._score_run(rows.slice(at, end), size))
+                        run = chunk.rows.slice(at, end)
+                        task = group.create_task(self._score_run(run, size))
                         task.add_done_callback(lambda _: self._encoded.leave(size))
                         starts.append(at)
                         tasks.append(task)
