@@ -13,6 +13,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_aft
 from batchscore.client.controller import Outcome, Result, RetryBudget
 from batchscore.client.outage import Outage
 from batchscore.client.retry import RetryPolicy, after, parse_retry_after
+from batchscore.client.share import WHOLE
 from batchscore.client.token import SharedToken
 from batchscore.client.transport import monotonic_s
 from batchscore.errors import (
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
     from batchscore.client.controller import SliceSize
     from batchscore.client.limiter import Limiter
+    from batchscore.client.share import Share
     from batchscore.client.transport import Transport
     from batchscore.endpoint import Endpoint
     from batchscore.metrics import RunMetrics
@@ -61,6 +63,10 @@ class Client:
 
     A worker holds a slot of the limiter only while its request is under way, never while it
     backs off.
+
+    Attributes:
+        answered_s: when a good answer came last, to anybody who sends for this job.
+        on_pause: told for how many seconds the server asked not to be sent anything.
     """
 
     def __init__(
@@ -78,6 +84,7 @@ class Client:
         max_outage_s: float = 0.0,
         secrets: Collection[str] = (),
         on_retry: Callable[[str, int, float], None] = lambda _code, _attempt, _wait: None,
+        share: Share = WHOLE,
     ) -> None:
         self._endpoint = endpoint
         self._secrets = {secret for secret in secrets if len(secret) >= _SHORTEST_SECRET}
@@ -86,15 +93,26 @@ class Client:
         self._limiter = limiter
         self._policy = policy
         self._slice_size = slice_size
-        self._budget = RetryBudget()
+        self._budget = RetryBudget(share.of)
         self._metrics = metrics
         self._metrics.limit = limiter.limit
         self._offload = offload
         self._on_retry = on_retry
         self._token = SharedToken(read_token, offload)
-        self._outage = Outage(max_outage_s, endpoint.host_and_port, self.check_model)
-        self._fingerprint: str | None = None
-        self._answered_s = -math.inf
+        self._outage = Outage(max_outage_s, endpoint.host_and_port, self.check_model, share.turns)
+        self._fingerprint = share.fingerprint
+        self.answered_s = -math.inf
+        self.on_pause: Callable[[float], None] = lambda _seconds: None
+
+    async def token(self, refused: str | None, *, is_refused: bool) -> str | None:
+        """The token; where one was refused, another if the source has one by now."""
+        if is_refused:
+            return await self._token.renewed(refused)
+        return await self._token.current()
+
+    def pause(self, seconds: float) -> None:
+        """Send nothing for so long: the server asked for it, of this process or another."""
+        self._limiter.pause(seconds)
 
     @property
     def limit(self) -> int:
@@ -206,7 +224,7 @@ class Client:
             except AttemptError:
                 failed_s.append(monotonic_s())
                 raise
-            self._answered_s = max(self._answered_s, arrived_s)
+            self.answered_s = max(self.answered_s, arrived_s)
             return result
 
         self._budget.on_request()
@@ -214,7 +232,7 @@ class Client:
             return await self._tried(attempt, failed_s)
         except AttemptError as error:
             # Since the try before the last; when the answer came counts, not when it was read.
-            others_answered = self._answered_s > failed_s[-2]
+            others_answered = self.answered_s > failed_s[-2]
             if self._policy.blames_rows(error, others_answered=others_answered):
                 # Rows that time out would take their time again to be sure of them.
                 is_certain = isinstance(error, AttemptTimeoutError) or self._policy.blames_rows(
@@ -389,7 +407,8 @@ class Client:
                 f"{self._endpoint.shown} answered {response.status}: {error}{advice}"
             )
         if error.retry_after_s is not None:
-            self._limiter.pause(error.retry_after_s)
+            self.pause(error.retry_after_s)
+            self.on_pause(error.retry_after_s)
         return error
 
 

@@ -1,0 +1,30 @@
+"""How many processes a job has."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from batchscore.config import ScoreConfig
+
+_log = logging.getLogger("batchscore")
+
+
+def process_count(config: ScoreConfig) -> int:
+    """How many processes score: as many as were asked for, but each has a request to send."""
+    wanted = usable_cores() if config.processes == "auto" else config.processes
+    count = wanted if config.concurrency == "auto" else min(wanted, config.concurrency)
+    if count > 1 and (sys.platform == "win32" or not sys.executable):
+        _log.info("--processes: only one process here, no other can be started")
+        return 1
+    return count
+
+
+def usable_cores() -> int:
+    """The cores that this process may use, at least 1."""
+    if hasattr(os, "sched_getaffinity"):
+        return max(1, len(os.sched_getaffinity(0)))
+    return os.cpu_count() or 1
