@@ -57,6 +57,7 @@ class Child:
     Attributes:
         columns: what is sent of a chunk's columns.
         taken: chunks that it has.
+        is_ready: it has begun to work.
         is_done: it will get no more, and may end in good order.
     """
 
@@ -66,7 +67,7 @@ class Child:
         self.taken = 0
         self.is_done = False
         self._link: Link | None = None
-        self._is_ready = False
+        self.is_ready = False
         self._traffic: Traffic | None = None
         self._numbers = itertools.count()
         self._scored: dict[int, asyncio.Future[tuple[Scored, pa.Buffer | None]]] = {}
@@ -78,7 +79,7 @@ class Child:
     @property
     def places(self) -> int:
         """How many chunks it may have: those in its requests, and as many on the way."""
-        if not self._is_ready or self._traffic is None:
+        if not self.is_ready or self._traffic is None:
             return 0
         return 2 * self._traffic.limit + 2
 
@@ -203,7 +204,7 @@ class Child:
         turns.join(self)
         if turns.are_taken:
             self.hold()
-        self._is_ready = True
+        self.is_ready = True
         self._count(traffic)
         self._pool.refresh()
 

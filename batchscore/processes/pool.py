@@ -136,7 +136,7 @@ class ProcessPool:
         if origin is not None:
             self.client.pause(seconds)
         for child in self._children:
-            if child is not origin:
+            if child is not origin and child.is_ready:
                 child.tell(Pause(seconds))
 
     async def _tell_of_answers(self) -> None:
@@ -146,7 +146,8 @@ class ProcessPool:
             if self.client.answered_s > self._answered_s:
                 self._answered_s = self.client.answered_s
                 for child in self._children:
-                    child.tell(Answered(self._answered_s))
+                    if child.is_ready:
+                        child.tell(Answered(self._answered_s))
 
 
 def process_pool(

@@ -147,7 +147,7 @@ class _Worker:
     def _left_alone(self, ended: asyncio.Future[None]) -> None:
         if not self._all_done.is_set():
             if error := ended.exception():
-                logging.getLogger("batchscore").error("worker process: %s", error)
+                traceback.print_exception(error)
             # Nobody is there to be told, and threads may hang.
             os._exit(1)
 
