@@ -156,7 +156,10 @@ class Child:
         match message:
             case Scored():
                 self._count(message.traffic)
-                self._scored.pop(message.number).set_result((message, rows))
+                answer = self._scored.pop(message.number)
+                # Cancelled where the job ends because of something else.
+                if not answer.done():
+                    answer.set_result((message, rows))
             case Counted():
                 self._count(message.traffic)
                 client = self._pool.client
@@ -183,7 +186,7 @@ class Child:
                 self._cleared[number] = asyncio.Event()
                 self._spawn(self._turn(number))
             case Cleared(number):
-                self._cleared[number].set()
+                self._cleared.pop(number).set()
             case Away(is_away):
                 self._pool.turns.is_away = is_away
             case TokenWanted():
@@ -209,10 +212,10 @@ class Child:
         self._pool.refresh()
 
     async def _turn(self, number: int) -> None:
-        turns = self._pool.turns
+        turns, cleared = self._pool.turns, self._cleared[number]
         async with turns.alone():
             self.tell(Turn(number, turns.is_away))
-            await self._cleared.pop(number).wait()
+            await cleared.wait()
 
     async def _token(self, wanted: TokenWanted) -> None:
         token = await self._pool.client.token(wanted.refused, is_refused=wanted.is_refused)
