@@ -96,19 +96,28 @@ class Child:
             process = _started(theirs)
             theirs.close()
             try:
-                self._link = await Link.over(ours, self._on_message)
-                async with asyncio.TaskGroup() as self._tasks:
-                    self.tell(setup)
-                    await self._link.ended
-                    raise WorkerLostError(self._why_lost(await _ended(process)))
+                await self._stay_with(process, ours, setup)
             finally:
-                if self.is_done and self._link is not None and not self._link.ended.done():
-                    self.tell(Leave())
-                    await _ended(process)
-                if self._link is not None:
-                    self._link.close()
                 process.kill()
                 process.wait()
+
+    async def _stay_with(
+        self, process: subprocess.Popen[bytes], end: socket.socket, setup: Setup
+    ) -> None:
+        self._link = await Link.over(end, self._on_message)
+        try:
+            async with asyncio.TaskGroup() as self._tasks:
+                self.tell(setup)
+                await self._link.ended
+                raise WorkerLostError(self._why_lost(await _ended(process)))
+        finally:
+            try:
+                # One that is not ready yet has nothing to put in order, and may take its time.
+                if self.is_done and self.is_ready and not self._link.ended.done():
+                    self.tell(Leave())
+                    await _ended(process)
+            finally:
+                self._link.close()
 
     def _why_lost(self, code: int | None) -> str:
         how = f"ended with code {code}"

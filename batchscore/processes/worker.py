@@ -100,6 +100,7 @@ class _Worker:
             await self._report(first_error(errors))
         except Exception as error:  # noqa: BLE001 - the first process raises it
             await self._report(error)
+        self._link.close()
 
     async def _score_all(self, setup: Setup) -> None:
         _log_to(self._link, setup.log_level)

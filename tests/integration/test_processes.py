@@ -9,6 +9,8 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
+import PIL.Image
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -125,7 +127,7 @@ def test_the_output_is_that_of_one_process(tmp_path, suffix_in, suffix_out, batc
 def test_wide_rows_are_cut_into_the_same_chunks(tmp_path):
     """Where a MiB is fewer than 1,024 rows the chunks, and with them the batches, stay the same."""
     wide = pa.FixedShapeTensorArray.from_numpy_ndarray(
-        __import__("numpy").random.default_rng(0).random((3000, 40, 40), "float32")
+        np.random.default_rng(0).random((3000, 40, 40), "float32")
     )
     pq.write_table(pa.table({"grid": wide, "id": pa.array(range(3000))}), tmp_path / "in.parquet")
     model = Model(
@@ -202,6 +204,41 @@ def test_a_table_in_memory(tmp_path):
             table, url=server.url, processes=2, concurrency=2, batch_size=40
         )
     assert scored["predicted_y"].to_pylist() == [2.0 * n + 1 for n in range(4000)]
+
+
+def test_rescoring(tmp_path):
+    """Rescoring shares its rows out too, and what it makes of the output is the same."""
+    source = write_rows(tmp_path / "in.parquet", 6000)
+    refused = faults.refuse_rows(lambda row: row["x"] % 2 == 0)
+    with Joined(LINEAR, 2, script=refused, keep_requests=False) as server:
+        words = {"url": server.url, "processes": 2, "concurrency": 2}
+        report = batchscore.score(source, tmp_path / "out.arrow", batch_size=4, **words)
+        assert report.rows_failed == 3000
+        server.script = None
+        report = batchscore.rescore(tmp_path / "out.arrow", **words)
+    assert (report.exit_code, report.rows_failed, report.rows_resumed) == (0, 0, 3000)
+    expected = [2.0 * n + 1 for n in range(6000)]
+    assert read_arrow(tmp_path / "out.arrow")["predicted_y"].to_pylist() == expected
+
+
+def test_pictures_are_read_by_who_sends_them(tmp_path):
+    """Paths in cells mean the same files in every process."""
+    rng = np.random.default_rng(0)
+    (tmp_path / "pictures").mkdir()
+    for number in range(120):
+        pixels = rng.integers(0, 256, (4, 4, 3), "uint8")
+        PIL.Image.fromarray(pixels).save(tmp_path / "pictures" / f"{number:03}.png")
+    model = Model(
+        {"picture": ("image", [4, 4, 3])}, {"same": ("image", [4, 4, 3])},
+        lambda rows: [{"same": row["picture"]} for row in rows],
+    )  # fmt: skip
+    with Joined(model, 2, keep_requests=False) as server:
+        batchscore.score(
+            tmp_path / "pictures", tmp_path / "out.arrow", url=server.url, processes=2,
+            concurrency=2, batch_size=1, map={"picture": "path"},
+        )  # fmt: skip
+    for row in read_arrow(tmp_path / "out.arrow").to_pylist():
+        assert row["predicted_same"] == Path(row["path"]).read_bytes()
 
 
 # Trouble.

@@ -18,7 +18,17 @@ async def pair(on_message):
 async def test_messages_arrive_whole_and_in_order():
     """Small and large, with rows and without, many at once and one byte over a buffer."""
     rng = random.Random(0)
-    sizes = [0, 1, 7, 8, 2**16 - 40, 2**16, 2**16 + 1, 3 * 2**20, *rng.choices(range(200_000), k=60)]
+    sizes = [
+        0,
+        1,
+        7,
+        8,
+        2**16 - 40,
+        2**16,
+        2**16 + 1,
+        3 * 2**20,
+        *rng.choices(range(200_000), k=60),
+    ]
     sent = []
     for number, size in enumerate(sizes):
         text = "x" * rng.choice([0, 10, 5000, 100_000])
