@@ -45,7 +45,19 @@ def test_how_many_processes_there_are():
     assert process_count(config()) == 1
     assert process_count(config(processes=4)) == 4
     assert process_count(config(processes=4, concurrency=3)) == 3
-    assert process_count(config(processes="auto")) == usable_cores() == len(os.sched_getaffinity(0))
+    assert process_count(config(processes="auto")) == usable_cores()
+
+
+@pytest.mark.parametrize(
+    ("quota", "cores"),
+    [("150000 100000", 2), ("1000 100000", 1), ("max 100000", None), ("99999999 1", None)],
+)
+def test_auto_counts_the_cores_that_may_be_used(tmp_path, quota, cores):
+    """A container's quota counts as well as the cores that the process is held to."""
+    bound = len(os.sched_getaffinity(0))
+    (tmp_path / "cpu.max").write_text(f"{quota}\n")
+    assert usable_cores(tmp_path / "cpu.max") == min(bound, cores or bound)
+    assert usable_cores(tmp_path / "none") == bound
 
 
 def test_the_number_of_processes_is_no_part_of_the_job():
