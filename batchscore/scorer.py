@@ -289,7 +289,8 @@ class _Scoring:
 
     def _window_rows(self) -> int:
         """Rows for some requests a slot, so that one slow request does not stop the others."""
-        requests = max(_MIN_WINDOW_REQUESTS, 4 * (self._pool or self._client).limit)
+        least = _MIN_WINDOW_REQUESTS * (self._pool.size if self._pool else 1)
+        requests = max(least, 4 * (self._pool or self._client).limit)
         return requests * chunk_rows(self._run.config)
 
     def _count_total(self) -> None:

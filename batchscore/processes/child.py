@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("batchscore")
 _LEAVE_WITHIN_S = 2.0
+_AHEAD = 8
 _COMMAND = "from batchscore.processes.worker import main; main()"
 
 
@@ -78,10 +79,13 @@ class Child:
 
     @property
     def places(self) -> int:
-        """How many chunks it may have: those in its requests, and as many on the way."""
+        """How many chunks it may have: those in its requests, as many on the way, and some more.
+
+        Where processes have to wait for a core, each must have something to go on with.
+        """
         if not self.is_ready or self._traffic is None:
             return 0
-        return 2 * self._traffic.limit + 2
+        return 2 * self._traffic.limit + _AHEAD
 
     async def run(self, setup: Setup) -> None:
         """Start the process and stay with it until it ends; cancelling ends it.

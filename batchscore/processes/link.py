@@ -70,6 +70,8 @@ class Link(asyncio.BufferedProtocol):
         """End the link because of an error."""
         if not self.ended.done():
             self.ended.set_exception(error)
+            # Who waits is told; where the job has ended meanwhile, nobody does.
+            self.ended.exception()
 
     # What asyncio calls.
 

@@ -83,6 +83,11 @@ class ProcessPool:
         client.on_pause = self.pause
 
     @property
+    def size(self) -> int:
+        """How many processes there are, this one included."""
+        return 1 + len(self._children)
+
+    @property
     def limit(self) -> int:
         """How many requests may be in flight now, in all processes."""
         return self.client.limit + self.metrics.other_limits
