@@ -1,0 +1,138 @@
+"""Runs all clients on one kind of table, in turns, and tells what each took."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import orjson
+import pyarrow as pa
+from clients import LOOP, TRANSPORT, Client, has_wrk, wrk_command
+from kinds import columns, features, write_files
+from loop import ROWS_A_CALL, values
+from processes import Taken, client_cores, run, serving
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from processes import Server
+
+WRK_SECONDS = 2
+
+
+@dataclass
+class Runs:
+    """The runs of one client on one kind.
+
+    Attributes:
+        rows: rows of a whole run.
+        whole: one a round.
+        one: jobs of a single row, one a round: the start-up.
+        sent_bytes: bytes of bodies of the last whole run.
+    """
+
+    rows: int
+    whole: list[Taken] = field(default_factory=list)
+    one: list[Taken] = field(default_factory=list)
+    sent_bytes: int = 0
+
+    def net(self, figure: Callable[[Taken], float]) -> list[float]:
+        """A figure of each whole run, with the median of the start-up taken off."""
+        start = statistics.median(map(figure, self.one)) if self.one else 0.0
+        return [figure(taken) - start for taken in self.whole]
+
+    def told(self) -> dict[str, float]:
+        """The figures of the table; ``_best`` ones are of the quickest round."""
+        seconds = self.net(lambda taken: taken.seconds)
+        cpu_s = self.net(lambda taken: taken.cpu_s)
+        if min(statistics.median(seconds), statistics.median(cpu_s)) <= 0:
+            raise SystemExit("a job of one row took as long as a whole one: more --rows, please")
+        start = [taken.seconds for taken in self.one]
+        start_cpu = [taken.cpu_s for taken in self.one]
+        return {
+            "rows": self.rows,
+            "rows_per_s": self.rows / statistics.median(seconds),
+            "rows_per_s_min": self.rows / max(seconds),
+            "rows_per_s_max": self.rows / min(value for value in seconds if value > 0),
+            "mb_per_s": self.sent_bytes / statistics.median(seconds) / 1e6,
+            "cpu_s_per_million_rows": statistics.median(cpu_s) / self.rows * 1e6,
+            "cpu_s_per_million_rows_best": min(cpu_s) / self.rows * 1e6,
+            "peak_bytes": max(taken.peak_bytes for taken in self.whole),
+            "start_s": statistics.median(start) if start else 0.0,
+            "start_cpu_s": statistics.median(start_cpu) if start_cpu else 0.0,
+        }
+
+
+def compare(
+    kind: str, rows: int, rounds: int, clients: Sequence[Client], folder: Path
+) -> dict[str, dict[str, float]]:
+    """The figures of each client on one kind, and of ``wrk`` where it is installed.
+
+    Args:
+        kind: of ``KINDS``.
+        rows: of the whole table; a client is given its share of them.
+        rounds: each client runs once in a round, after a job of one row.
+        clients: in the order in which they run.
+        folder: for the files.
+    """
+    data = columns(kind, rows)
+    table = pa.table(data)
+    counts = {client.name: max(1, rows // client.share) for client in clients}
+    files = write_files(table, folder, {1, *counts.values()})
+    runs = {client.name: Runs(counts[client.name]) for client in clients}
+    body = folder / "body.json"
+    body_rows = write_body(table, body)
+    if has_wrk():
+        runs[TRANSPORT] = Runs(0)
+    with serving(features(data)) as server:
+        for _ in range(rounds):
+            for client in clients:
+                scored(client, files, runs[client.name], server, folder / "out.arrow")
+            if has_wrk():
+                replayed(runs[TRANSPORT], server, body, body_rows)
+    told = {name: of.told() for name, of in runs.items()}
+    for figures in told.values():
+        if LOOP in told:
+            figures["ratio"] = figures["rows_per_s"] / told[LOOP]["rows_per_s"]
+    return told
+
+
+def scored(client: Client, files: dict[int, Path], runs: Runs, server: Server, out: Path) -> None:
+    """One round of a client."""
+    cores = client_cores(client.processes)
+    runs.one.append(run(client.command(files[1], server.url, out), cores))
+    server.counts()
+    runs.whole.append(run(client.command(files[runs.rows], server.url, out), cores))
+    counted = server.counts()
+    with pa.memory_map(str(out)) as file:
+        written = pa.ipc.open_file(file).read_all()
+    if written.num_rows != runs.rows or written.column("predicted_y").null_count:
+        raise SystemExit(f"{client.name} did not score all rows")
+    if counted["rows"] != runs.rows:
+        raise SystemExit(f"{client.name} sent {counted['rows']:,} rows instead of {runs.rows:,}")
+    runs.sent_bytes = counted["bytes"]
+
+
+def write_body(table: pa.Table, path: Path) -> int:
+    """A ready body of some hundred KB, as compact JSON; returns its rows."""
+    sample = values(table.slice(0, ROWS_A_CALL))
+    rows = min(1024, max(1, 2**20 // len(orjson.dumps(sample)) * ROWS_A_CALL), table.num_rows)
+    path.write_bytes(orjson.dumps({"rows": values(table.slice(0, rows))}))
+    return rows
+
+
+def replayed(runs: Runs, server: Server, body: Path, rows: int) -> None:
+    """One round of ``wrk``; its runs have no start-up to take off."""
+    taken = run(wrk_command(server.url, body, WRK_SECONDS), client_cores())
+    told = json.loads(taken.printed.splitlines()[-1])
+    if told["errors"] or not told["requests"]:
+        raise SystemExit(f"wrk met errors: {taken.printed}")
+    # Rounds send different numbers of rows: told as if each had sent those of the first.
+    runs.rows = runs.rows or told["requests"] * rows
+    share = runs.rows / (told["requests"] * rows)
+    seconds = told["microseconds"] / 1e6 * share
+    runs.whole.append(Taken(seconds, taken.cpu_s * share, taken.peak_bytes))
+    runs.sent_bytes = runs.rows // rows * body.stat().st_size
