@@ -119,7 +119,7 @@ def scored(client: Client, files: dict[int, Path], runs: Runs, server: Server, o
 def write_body(table: pa.Table, path: Path) -> int:
     """A ready body of some hundred KB, as compact JSON; returns its rows."""
     sample = values(table.slice(0, ROWS_A_CALL))
-    rows = min(1024, max(1, 2**20 // len(orjson.dumps(sample)) * ROWS_A_CALL), table.num_rows)
+    rows = min(1024, 2**20 * len(sample) // len(orjson.dumps(sample)), table.num_rows)
     path.write_bytes(orjson.dumps({"rows": values(table.slice(0, rows))}))
     return rows
 
