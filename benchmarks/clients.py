@@ -92,12 +92,13 @@ end
 """
 
 
-def wrk_command(url: str, body: Path, seconds: float) -> list[str]:
+def wrk_command(url: str, body: Path, seconds: float, connections: int = 8) -> list[str]:
     """A command that sends a body over and over; its last line is JSON.
 
-    With a few connections the server is never idle, and more would not make it faster.
+    With a few connections a server that costs nothing is never idle, and more would not make it
+    faster.
     """
     lua = body.with_suffix(".lua")
     lua.write_text(_SCRIPT.format(body=body))
     path = shutil.which("wrk") or "wrk"
-    return [path, "-t1", "-c8", f"-d{seconds:g}s", "-s", str(lua), url]
+    return [path, "-t1", f"-c{connections}", f"-d{seconds:g}s", "-s", str(lua), url]

@@ -16,6 +16,8 @@ Jobs that are compared run in turns; start-up is taken off as in ``run.py``. Fig
 from __future__ import annotations
 
 import argparse
+import json
+import math
 import statistics
 import tempfile
 from dataclasses import dataclass
@@ -23,9 +25,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
-from clients import batchscore
+from clients import batchscore, has_wrk, wrk_command
 from processes import Taken, client_cores, run, serving
 
 if TYPE_CHECKING:
@@ -157,8 +160,13 @@ def columns(folder: Path, rounds: int) -> None:
 
 def cells(folder: Path, rounds: int) -> None:
     """Texts of 100 MB that are sent, bytes of 100 MB that are not."""
-    count, size = 8, 10**8
-    for name, text in (("sent", "x" * size), ("carried along", "x")):
+    size = 10**8
+    for name, text, count in (
+        ("sent", "x" * size, 4),
+        ("sent", "x" * size, 12),
+        ("carried along", "x", 4),
+        ("carried along", "x", 12),
+    ):
         schema = pa.schema([("f0", pa.string()), ("data", pa.binary())])
         source = folder / f"{name}.parquet"
         with pq.ParquetWriter(source, schema, compression="none") as writer:
@@ -170,7 +178,7 @@ def cells(folder: Path, rounds: int) -> None:
         head("bytes")
         with serving({"f0": ("text", [1])}) as server:
             interleaved(
-                [Job(f"8 cells of 100 MB, {name}", source, count * size)], server, one, rounds
+                [Job(f"{count} cells of 100 MB, {name}", source, count * size)], server, one, rounds
             )
 
 
@@ -194,27 +202,74 @@ def one_row_requests(folder: Path, rounds: int) -> None:
 
 
 def latency(folder: Path, rounds: int) -> None:
-    """A server of 50 ms, by requests in flight."""
-    head("rows")
-    for limit in (4, 16, 64, 256):
-        for batch in (16, 128):
-            share = latency_share(folder, limit, batch, rounds)
-            print(f"\n{limit} in flight, {batch} rows each: {share:.1%} of the bound\n")
+    """A server of 50 ms, by requests in flight, and how near wrk comes to the same bound."""
+    print(
+        "\n| in flight | rows each | rows/s | of the bound | wrk's share of it | processor used |"
+    )
+    print("|---|--:|--:|--:|--:|--:|")
+    for limit, batch in ((4, 16), (4, 128), (16, 16), (16, 128), (64, 16), (64, 128), (256, 128)):
+        for concurrency in (str(limit), "auto") if (limit, batch) == (64, 128) else (str(limit),):
+            far = far_away(folder, concurrency, limit * batch * 60, batch, rounds)
+            ceiling = limit * batch / DELAY_S
+            bound = f"{far.rows_per_s / ceiling:.1%}" if concurrency == str(limit) else ""
+            print(
+                f"| {concurrency} | {batch} | {far.rows_per_s:,.0f} | {bound} "
+                f"| {f'{far.wrk_requests_per_s * batch / ceiling:.1%}' if bound else ''} "
+                f"| {far.processor:.0%} |",
+                flush=True,
+            )
 
 
-def latency_share(
-    folder: Path, limit: int, batch: int, rounds: int, *, auto: bool = False
-) -> float:
-    """How much of ``limit * batch / DELAY_S`` rows a second a job gets through."""
-    table = numbers(limit * batch * 60, 8)
-    source = folder / "in.parquet"
+@dataclass(frozen=True)
+class FarAway:
+    """How a job fared with a slow server.
+
+    Attributes:
+        rows_per_s: of the job, start-up taken off.
+        wrk_requests_per_s: of ``wrk`` with the same bodies and as many connections, else NaN.
+        processor: processor seconds a second.
+    """
+
+    rows_per_s: float
+    wrk_requests_per_s: float
+    processor: float
+
+
+def far_away(folder: Path, concurrency: str, count: int, batch: int, rounds: int) -> FarAway:
+    """Score so many rows with a server of ``DELAY_S``; medians of the rounds."""
+    table = numbers(count, 8)
+    source, one, out = folder / "in.parquet", one_row(table, folder), folder / "out.arrow"
     pq.write_table(table, source)
-    concurrency = "auto" if auto else str(limit)
     options = ("--batch-size", str(batch), "--concurrency", concurrency)
-    job = Job(f"{concurrency} in flight, {batch} rows", source, len(table), options)
+    job = Job("", source, count, options)
     with serving(numeric(table), "--delay-s", str(DELAY_S)) as server:
-        speeds = interleaved([job], server, one_row(table, folder), rounds)
-    return speeds[job.name] * DELAY_S / (limit * batch)
+        starts, whole, replayed = [], [], []
+        for _ in range(rounds):
+            starts.append(job.run(server.url, out, one))
+            whole.append(job.run(server.url, out))
+            if has_wrk() and concurrency != "auto":
+                replayed.append(
+                    replay_rate(table.slice(0, batch), folder, server, int(concurrency))
+                )
+    # The one request of the job of a row took its time too, and is no start-up.
+    start_s = statistics.median(taken.seconds for taken in starts) - DELAY_S
+    start_cpu_s = statistics.median(taken.cpu_s for taken in starts)
+    return FarAway(
+        count / (statistics.median(taken.seconds for taken in whole) - start_s),
+        statistics.median(replayed) if replayed else math.nan,
+        statistics.median(
+            (taken.cpu_s - start_cpu_s) / (taken.seconds - start_s) for taken in whole
+        ),
+    )
+
+
+def replay_rate(table: pa.Table, folder: Path, server: Server, connections: int) -> float:
+    """Requests a second of ``wrk`` with a body of these rows."""
+    body = folder / "body.json"
+    body.write_bytes(orjson.dumps({"rows": table.to_pylist()}))
+    taken = run(wrk_command(server.url, body, 3, connections), client_cores())
+    told = json.loads(taken.printed.splitlines()[-1])
+    return told["requests"] / told["microseconds"] * 1e6
 
 
 LANES: dict[str, Callable[[Path, int], None]] = {

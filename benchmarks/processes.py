@@ -88,13 +88,15 @@ def serving(
     """A server of these features, on the last core; the options are those of ``server.py``."""
     cores = cores or (str(CORES[-1]) if CORES else "any")
     process = subprocess.Popen(
-        [PYTHON, str(HERE / "server.py"), json.dumps(inputs), "--cores", cores, *options],
+        [PYTHON, str(HERE / "server.py"), "-", "--cores", cores, *options],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
         env=ENVIRONMENT,
     )
     try:
+        process.stdin.write(json.dumps(inputs) + "\n")
+        process.stdin.flush()
         yield Server(process)
     finally:
         process.kill()

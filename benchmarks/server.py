@@ -60,14 +60,15 @@ def answer(rows: int) -> bytes:
 def main() -> None:
     """Serve until the process ends."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("inputs", type=json.loads, help="the features as JSON")
+    parser.add_argument("inputs", help="the features as JSON; -: a line of standard input")
     parser.add_argument("hanging", type=int, nargs="?", help="a request that is never answered")
     parser.add_argument("--delay-s", type=float, default=0.0, help="service time of a request")
     parser.add_argument("--cores", default="any", help="0,1: the cores it keeps to")
     options = parser.parse_args()
     if options.cores != "any":
         os.sched_setaffinity(0, [int(core) for core in options.cores.split(",")])
-    model = Model(options.inputs, {"y": ("numeric", [1])}, lambda rows: rows)
+    inputs = json.loads(sys.stdin.readline() if options.inputs == "-" else options.inputs)
+    model = Model(inputs, {"y": ("numeric", [1])}, lambda rows: rows)
     with CountingServer(*model, keep_requests=False, delay_s=options.delay_s) as server:
         server.script = lambda info: faults.hang() if info.index == options.hanging else None
         print(server.url, flush=True)
