@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
     from contextlib import AbstractAsyncContextManager
 
+    from batchscore.errors import AttemptError
+
 P = TypeVar("P")
 
 _HOPELESS_ROWS = 20
@@ -39,8 +41,11 @@ class Sender(Protocol[P]):
     ``send`` raises ``RowsRefusedError`` or ``DeploymentAwayError`` for rows it gets no predictions
     for. ``alone`` holds all other rows of the job back; inside it ``ride_out`` waits until the
     deployment is back, asking with one row or, for None, without any. ``run_all`` runs several of
-    its own kind at once, or one after another.
+    its own kind at once, or one after another. ``in_order`` says whether rows must still go out in
+    their order, one request at a time.
     """
+
+    def in_order(self) -> bool: ...
 
     async def send(self, start: int, stop: int, *, alone: bool) -> P: ...
 
@@ -128,29 +133,50 @@ async def decide(
     Raises:
         StoppedError: the file is bad throughout.
     """
+    outcome = await _sent(sender, start, stop, refusals, alone=alone)
+    if isinstance(outcome, list):
+        return outcome
+    return await _refused(sender, start, stop, refusals, outcome, alone=alone, in_turn=in_turn)
+
+
+async def _sent(
+    sender: Sender[P], start: int, stop: int, refusals: Refusals, *, alone: bool
+) -> list[Decided[P]] | AttemptError:
+    """The rows decided, where they were scored or had a second chance; else why they were not."""
     try:
         predictions = await sender.send(start, stop, alone=alone)
     except DeploymentAwayError as away:
-        if not alone:
-            async with sender.alone():
-                await sender.ride_out(away, start)
-                return await decide(sender, start, stop, refusals, alone=True)
-        await sender.ride_out(away, None)
-        error = away.last
+        if alone:
+            await sender.ride_out(away, None)
+            return away.last
+        async with sender.alone():
+            await sender.ride_out(away, start)
+            return await decide(sender, start, stop, refusals, alone=True)
     except RowsRefusedError as refused:
-        error = refused.last
-        if stop - start == 1 and not (alone or refused.is_certain):
-            async with sender.alone():
-                await sender.ride_out(DeploymentAwayError(error), None)
-                return await decide(sender, start, stop, refusals, alone=True)
-    else:
-        refusals.scored()
-        return [Decided(start, stop, predictions)]
+        if stop - start > 1 or alone or refused.is_certain:
+            return refused.last
+        async with sender.alone():
+            await sender.ride_out(DeploymentAwayError(refused.last), None)
+            return await decide(sender, start, stop, refusals, alone=True)
+    refusals.scored()
+    return [Decided(start, stop, predictions)]
+
+
+async def _refused(
+    sender: Sender[P],
+    start: int,
+    stop: int,
+    refusals: Refusals,
+    error: AttemptError,
+    *,
+    alone: bool,
+    in_turn: bool,
+) -> list[Decided[P]]:
+    """Fail a row that stands alone, take others apart."""
     if stop - start == 1:
         failure = RowFailure(error.code, str(error))
         refusals.failed_alone(failure)
         return [Decided(start, stop, failure)]
-
     if alone or in_turn or refusals.any_scored:
         return await _decide_halves(sender, start, stop, refusals, alone=alone)
     async with refusals.turn():
@@ -165,10 +191,19 @@ async def _decide_halves(
 
     middle = (start + stop) // 2
     runs = [(start, middle), (middle, stop)]
-    # Until a row is scored the file may be bad throughout. Going straight for single rows shows
-    # that in some dozens of requests; with both halves at once it would take thousands.
-    if alone or not refusals.any_scored:
+    if alone or sender.in_order():
         halves = [await half(run) for run in runs]
-    else:
+    elif refusals.any_scored:
         halves = await sender.run_all(half, runs)
+    else:
+        # The file may be bad throughout. Going straight for single rows shows that in some dozens
+        # of requests, taking both halves apart at once in thousands. But both are asked for first:
+        # the bad rows may all stand at the beginning.
+        sent = [await _sent(sender, *run, refusals, alone=False) for run in runs]
+        halves = [
+            outcome
+            if isinstance(outcome, list)
+            else await _refused(sender, *run, refusals, outcome, alone=False, in_turn=True)
+            for run, outcome in zip(runs, sent, strict=True)
+        ]
     return [decided for part in halves for decided in part]

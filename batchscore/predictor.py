@@ -99,23 +99,31 @@ class Predictor:
         """Decide every row of a chunk. Only what stops the whole job is raised."""
         rows = chunk.rows
         bounds, size = await self._encoding(rows.columns.nbytes, self._runs, rows)
+        await self._encoded.enter(size)
+        # Cut when its turn comes, to the size that has proved good by then.
         if len(bounds) == 1 and self._next_rows(rows.num_rows) == rows.num_rows:
-            await self._encoded.enter(size)
             try:
                 return _join(chunk, [0], [await self._score_run(rows, size)])
             finally:
                 self._encoded.leave(size)
+        return await self._score_parts(chunk, bounds, size)
+
+    async def _score_parts(
+        self, chunk: Chunk, bounds: Sequence[tuple[int, int]], size: int
+    ) -> ScoredBatch:
+        """Score a chunk in several requests; the place for the first is taken already."""
         starts: list[int] = []
         tasks: list[asyncio.Task[_Scored]] = []
         try:
             async with asyncio.TaskGroup() as group:
                 for start, stop in bounds:
                     at = start
-                    while at < stop or not tasks:
-                        # Cut when its turn comes, to the size that has proved good by then.
-                        await self._encoded.enter(size)
+                    while at < stop:
+                        if tasks:
+                            await self._encoded.enter(size)
                         end = at + self._next_rows(stop - at)
-                        task = group.create_task(self._score_run(rows.slice(at, end), size))
+                        run = chunk.rows.slice(at, end)
+                        task = group.create_task(self._score_run(run, size))
                         task.add_done_callback(lambda _: self._encoded.leave(size))
                         starts.append(at)
                         tasks.append(task)
@@ -139,7 +147,14 @@ class Predictor:
         if total == 0:
             return _Scored(encoded.positions, None, encoded.failures)
         bounds = slices(total, encoded.size, self._max_batch_bytes)
-        sender = _Slices(encoded, self._client, self._sized, self._read, self._run_all)
+        sender = _Slices(
+            encoded,
+            self._client,
+            self._sized,
+            self._read,
+            self._run_all,
+            in_order=lambda: self.decoder is None,
+        )
 
         async def decide_run(run: tuple[int, int]) -> list[Decided[Predictions]]:
             return await decide(sender, *run, self.refusals)
@@ -208,6 +223,7 @@ class _Slices:
         sized: Callable[..., Coroutine[None, None, Any]],
         read: Callable[[Response, int], Predictions],
         run_all: Callable[..., Any],
+        in_order: Callable[[], bool],
     ) -> None:
         self._encoded = encoded
         self._client = client
@@ -215,6 +231,7 @@ class _Slices:
         self._read = read
         self.run_all = run_all
         self.alone = client.alone
+        self.in_order = in_order
 
     async def send(self, start: int, stop: int, *, alone: bool) -> Predictions:
         """See ``Sender``."""

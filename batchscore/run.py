@@ -58,11 +58,14 @@ class Run:
         self.reports = self.config.report
         self.observer.on_start(self.metrics)
 
-    def check_places(self) -> None:
-        """Raise ``UsageError`` where no picture could be read, or no report written at the end."""
+    def check_image_root(self) -> None:
+        """Raise ``UsageError`` where no picture could be read."""
         root = self.config.image_root
         if root is not None and not root.is_dir():
             raise UsageError(f"--image-root: there is no folder {str(root)!r}")
+
+    def check_reports(self) -> None:
+        """Raise ``UsageError`` where a report could not be written at the end."""
         for path in self.config.report:
             if not path.parent.is_dir():
                 raise UsageError(f"--report: there is no folder {str(path.parent)!r}")
@@ -137,7 +140,7 @@ async def whole_run(
 ) -> RunReport:
     """Do the work of a run, and report it whatever its end is."""
     try:
-        run.check_places()
+        run.check_reports()
         with run.runtime.offload() as offload:
             await _worked(work(run, offload))
         report = run.report(run.exit_code())

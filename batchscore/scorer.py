@@ -122,6 +122,7 @@ async def _score_files(run: Run, offload: Offload) -> None:
             run.protect(opened.files)
             job = await offload(Job.of, config, opened)
             earlier = await offload(output.begin, job)
+            run.check_image_root()
             if isinstance(earlier, FinishedOutput):
                 if await ends_as_before(run, earlier, _connected(run, offload), offload):
                     return

@@ -7,6 +7,7 @@ order; a second signal, or a thread stuck in a blocking read, does not keep the 
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
 import sys
@@ -96,6 +97,8 @@ def run(work: Coroutine[Any, Any, Result]) -> Result:
     task = loop.create_task(work)
     stop = _Stop(loop, task)
     previous = {number: signal.signal(number, stop) for number in _WORDS}
+    # What was imported stays to the end; nobody need look through it for garbage.
+    gc.freeze()
     try:
         try:
             result = loop.run_until_complete(task)

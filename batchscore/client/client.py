@@ -261,21 +261,18 @@ class Client:
 
         async def probe() -> bool:
             nonlocal silent
-            if silent < _SILENT_PROBES:
-                try:
-                    await self._in_slot(request, 1)
-                except AttemptTimeoutError:
-                    silent = _SILENT_PROBES
-                except HTTPStatusError as error:
-                    # A proxy may answer in its place, and its specification too.
-                    return self._policy.blames_rows(error, others_answered=False)
-                except AttemptError as error:
-                    silent += 1
-                    return self._policy.blames_rows(error, others_answered=False)
-                else:
-                    return True
-            # The row that asks may itself be what takes the server down, or keeps it busy.
-            return await self._gives_specification()
+            if silent >= _SILENT_PROBES:
+                # The row that asks may itself be what takes the server down.
+                return await self._gives_specification()
+            try:
+                await self._in_slot(request, 1)
+            except HTTPStatusError as error:
+                # A proxy may answer in its place, and its specification too.
+                return self._policy.blames_rows(error, others_answered=False)
+            except AttemptError as error:
+                silent += 1
+                return self._policy.blames_rows(error, others_answered=False)
+            return True
 
         await self._outage.ride_out(away.last, probe)
 

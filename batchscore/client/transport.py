@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import os
 import ssl
 import time
@@ -31,6 +30,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Self
 
+    from aiohttp.abc import AbstractStreamWriter
+
     from batchscore.client.proxy import Proxy
 
 _CONNECT_TIMEOUT_S = 5.0
@@ -39,8 +40,7 @@ _PROXY_REFUSES = frozenset({400, 401, 403, 404, 405, 407})
 _OUR_HEADERS = {"content-length", "transfer-encoding", "content-encoding", "connection"}
 # What OpenSSL says where a certificate is good but for who signed it.
 _UNKNOWN_CA = frozenset({2, 18, 19, 20, 21})
-# A bytes body over this size makes aiohttp warn; a file-like one is written in pieces.
-_LARGE_BODY_BYTES = 2**20
+_PIECE_BYTES = 2**18
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,14 +150,12 @@ class HTTPTransport:
         self, request: Request, url: str, headers: Mapping[str, str]
     ) -> Response | str:
         """The answer, or the address that it redirects to."""
-        body = request.body
         merged = CIMultiDict({**request.headers, **headers})
         merged.update(self._options.headers)
-        large = body is not None and len(body) > _LARGE_BODY_BYTES
         async with self._session.request(
             request.method,
             url,
-            data=io.BytesIO(body) if body is not None and large else body,
+            data=None if request.body is None else _Body(request.body),
             headers=merged,
             allow_redirects=False,
             proxy=self._proxy,
@@ -200,6 +198,24 @@ class HTTPTransport:
                 "rows: give --url that address"
             )
         return target.url
+
+
+class _Body(aiohttp.payload.Payload):
+    """A body that is written in pieces, so that a large one does not pile up in the transport."""
+
+    _value: bytes
+
+    def __init__(self, body: bytes) -> None:
+        super().__init__(body)
+        self._size = len(body)
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        return self._value.decode(encoding, errors)
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        view = memoryview(self._value)
+        for start in range(0, len(view), _PIECE_BYTES):
+            await writer.write(view[start : start + _PIECE_BYTES])
 
 
 def monotonic_s() -> float:

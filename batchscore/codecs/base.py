@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -36,21 +36,11 @@ class NumberColumn:
 
     Attributes:
         numbers: a number a row, of type float64 (NaN and infinities mean null), int64 or uint64.
-        nonfinite: how many NaN and infinite numbers go out as null.
+        nulls: how many of the NaN are nulls, and not numbers that go out as null.
     """
 
     numbers: NDArray[Any]
-    nonfinite: int = 0
-
-    failures: ClassVar[Mapping[int, str]] = {}
-    opening: ClassVar[bytes] = b""
-    closing: ClassVar[bytes] = b""
-    has_spare: ClassVar[bool] = True
-
-    @property
-    def num_rows(self) -> int:
-        """How many rows there are."""
-        return len(self.numbers)
+    nulls: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +51,7 @@ class TextColumn:
         data: the bytes of the texts.
         ends: where the text of each row ends in them.
         opening, closing: what belongs before and behind the text of each row, a quote perhaps.
-        has_spare: each text ends in one byte more, which means nothing.
+        has_spare: each text ends in one byte more, which means nothing and may be overwritten.
         failures, nonfinite: as in ``EncodedColumn``.
     """
 
@@ -72,11 +62,6 @@ class TextColumn:
     has_spare: bool = False
     failures: Mapping[int, str] = field(default_factory=dict)
     nonfinite: int = 0
-
-    @property
-    def num_rows(self) -> int:
-        """How many rows there are."""
-        return len(self.ends)
 
 
 class InputCodec(Protocol):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pybase64
 
 from batchscore.codecs.base import EncodedColumn, TextColumn
 from batchscore.codecs.columns import (
@@ -24,13 +25,16 @@ from batchscore.codecs.columns import (
 )
 from batchscore.codecs.datauri import data_uri_bytes, media_type_of, to_data_uri
 from batchscore.codecs.folder import NO_FOLDER, ImageFolder
-from batchscore.codecs.picture import wire_picture, wire_size
+from batchscore.codecs.picture import is_simple_png, wire_picture, wire_size
 from batchscore.errors import DecodeError, EncodeError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from batchscore.schema import FeatureSpec
+
+
+_PNG_URI = b"data:image/png;base64,"
 
 
 def image_input(spec: FeatureSpec, field: pa.Field, folder: ImageFolder | None) -> ImageInput:
@@ -81,6 +85,9 @@ class ImageInput:
         data, paths, failures = _bytes_and_paths(column)
         skip_empty = is_untyped(self.field)
         for row, (picture, path) in enumerate(zip(data, paths, strict=True)):
+            if picture is not None and is_simple_png(picture):
+                uris[row] = _PNG_URI + pybase64.b64encode(picture)
+                continue
             if row in failures or (picture is None and (path is None or (skip_empty and not path))):
                 continue
             try:

@@ -30,7 +30,6 @@ from batchscore.errors import DecodeError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from batchscore.codecs.base import TextColumn
     from batchscore.schema import FeatureSpec
 
 _JSON_NUMBER = r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?"
@@ -40,6 +39,22 @@ _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?
 _NONFINITE = re.compile(r"[+-]?(?:nan|inf|infinity)", re.IGNORECASE)
 # Longer numbers may not fit a double, which one look must decide; about 10**308 is its end.
 _SURELY_FINITE_CHARS = 300
+
+# The types whose numbers NumPy has too, and how they are written: with every digit.
+_WIDE = {
+    **dict.fromkeys((type_.id for type_ in (pa.float16(), pa.float32(), pa.float64())), np.float64),
+    **dict.fromkeys(
+        (
+            type_.id
+            for type_ in (
+                *(pa.int8(), pa.int16(), pa.int32(), pa.int64()),
+                *(pa.uint8(), pa.uint16(), pa.uint32(), pa.bool_()),
+            )
+        ),
+        np.int64,
+    ),
+    pa.uint64().id: np.uint64,
+}
 
 
 def number_input(spec: FeatureSpec, field: pa.Field) -> NumberInput:
@@ -70,26 +85,21 @@ class NumberInput:
         if pa.types.is_boolean(type_):
             return EncodedColumn(pc.cast(column, pa.uint8()).to_pylist())
         if pa.types.is_floating(type_):
-            return EncodedColumn(column.to_pylist(), nonfinite=_nonfinite(column))
+            # Nulls become NaN here, so they are taken off the count.
+            numbers = column.to_numpy(zero_copy_only=False)
+            nonfinite = len(numbers) - int(np.count_nonzero(np.isfinite(numbers)))
+            return EncodedColumn(column.to_pylist(), nonfinite=nonfinite - column.null_count)
         if is_numeric(type_):
             return EncodedColumn(column.to_pylist())
         return self._encode_text(column)
 
-    def encode_whole(self, column: pa.Array) -> NumberColumn | TextColumn | None:
+    def encode_whole(self, column: pa.Array) -> NumberColumn | None:
         """Floats with nulls as NaN, and integers without nulls."""
-        column = plain(column)
-        type_ = column.type
-        if pa.types.is_floating(type_):
-            numbers = column.to_numpy(zero_copy_only=False).astype(np.float64, copy=False)
-            return NumberColumn(numbers, _nonfinite(column))
-        if column.null_count:
+        wide = _WIDE.get(column.type.id)
+        if wide is None or (column.null_count and wide is not np.float64):
             return None
-        if pa.types.is_boolean(type_):
-            column = pc.cast(column, pa.int64())
-        elif not pa.types.is_integer(type_):
-            return None
-        wide = np.uint64 if type_ == pa.uint64() else np.int64
-        return NumberColumn(column.to_numpy().astype(wide, copy=False))
+        numbers = column.to_numpy(zero_copy_only=False)
+        return NumberColumn(numbers.astype(wide, copy=False), column.null_count)
 
     def _encode_text(self, column: pa.Array) -> EncodedColumn:
         try:
@@ -111,13 +121,6 @@ class NumberInput:
     def wire_bytes(self, column: pa.Array) -> int:
         """Floats take about 18 characters for their 8 bytes, integers fewer."""
         return wire_bytes_of_values(column) + len(column)
-
-
-def _nonfinite(column: pa.Array) -> int:
-    """How many NaN and infinities there are."""
-    # Nulls become NaN here, so they are taken off the count.
-    numbers = column.to_numpy(zero_copy_only=False)
-    return len(numbers) - int(np.count_nonzero(np.isfinite(numbers))) - int(column.null_count)
 
 
 def _numbers_of(

@@ -21,10 +21,13 @@ if TYPE_CHECKING:
 WIRE_MODES = ("RGB", "L")
 _PNG_START = b"\x89PNG\r\n\x1a\n"
 _PNG_HEAD = _PNG_START + b"\0\0\0\rIHDR"
-_PNG_HEADER = struct.Struct(">IIBBBBB")
+_PNG_HEADER = struct.Struct(">II5sI")  # width, height, form, checksum
+_PNG_FORMS = frozenset({bytes([8, colour, 0, 0, 0]) for colour in (0, 2)})  # L and RGB
+_PNG_HEAD_BYTES = 33
 _PNG_CHUNK = struct.Struct(">I4s")
-_PNG_COLOURS = frozenset({0, 2})  # L and RGB
-_PNG_MIN_BYTES = 57  # the start and three chunks without data but the header's
+_PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
+_PNG_MIN_BYTES = 57  # the start and three chunks, without the data
+_CRC = struct.Struct(">I")
 _JPEG_START = b"\xff\xd8\xff"
 _JPEG_END = b"\xff\xd9"
 # An MPO (many phones write them) is a JPEG file with more pictures behind the first.
@@ -73,36 +76,35 @@ def _own_media_type(data: bytes) -> str | None:
 
     None means: look again with ``opened``.
     """
-    if _is_simple_png(data):
+    if is_simple_png(data):
         return "image/png"
     return _media_type_by_head(data)
 
 
-def _is_simple_png(data: bytes) -> bool:
+def is_simple_png(data: bytes) -> bool:
     """Whether it is a whole PNG of 8 bits a channel in mode RGB or L, and nothing out of the way.
 
-    A hundred times as quick as to let Pillow find that out.
+    That is a header, data and the end: other chunks may say more of the pixels. A hundred times
+    as quick as to let Pillow find that out.
     """
     if data[:16] != _PNG_HEAD or len(data) < _PNG_MIN_BYTES:
         return False
-    width, height, depth, colour, *others = _PNG_HEADER.unpack_from(data, 16)
+    width, height, form, checksum = _PNG_HEADER.unpack_from(data, 16)
     limit = Image.MAX_IMAGE_PIXELS
-    if depth != 8 or colour not in _PNG_COLOURS or any(others) or not width or not height:
+    if form not in _PNG_FORMS or not width or not height or checksum != crc32(data[12:29]):
         return False
     if limit is not None and width * height > limit:
         return False
-    view, start, kinds = memoryview(data), len(_PNG_START), []
-    while start + 12 <= len(data):
+    view, start = memoryview(data), _PNG_HEAD_BYTES
+    while start + 12 < len(data):
         length, kind = _PNG_CHUNK.unpack_from(data, start)
         end = start + 8 + length
-        if data[end : end + 4] != crc32(view[start + 4 : end]).to_bytes(4, "big"):
+        if kind != b"IDAT":
+            return start > _PNG_HEAD_BYTES and data[start : start + 12] == _PNG_END
+        if end + 4 > len(data) or _CRC.unpack_from(data, end)[0] != crc32(view[start + 4 : end]):
             return False
-        kinds.append(kind)
         start = end + 4
-        if kind == b"IEND":
-            # Other chunks may say more of the pixels.
-            return length == 0 and kinds[0] == b"IHDR" and set(kinds[1:-1]) == {b"IDAT"}
-    return False
+    return data[start : start + 12] == _PNG_END
 
 
 def _media_type_by_head(data: bytes) -> str | None:

@@ -8,7 +8,7 @@ the texts out row by row, and the bytes of its result are the rows.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -44,7 +44,7 @@ class Interleaver:
         columns: Sequence[NumberColumn | TextColumn],
         positions: Positions,
         tail: bytes,
-    ) -> bytes:
+    ) -> tuple[bytes, int]:
         """Some rows as JSON objects with commas between them, and what stands around them.
 
         Args:
@@ -52,27 +52,34 @@ class Interleaver:
             columns: a column a key, all of one length.
             positions: which rows; at least one.
             tail: what stands behind them.
+
+        Returns:
+            The text, and how many numbers of all rows stand there as null.
         """
         texts = _Texts()
-        firsts = _add_columns(texts, columns)
-        closings = [column.closing + b"," for column in columns]
-        closings[-1] = columns[-1].closing + b"}"
+        firsts, nonfinite = _add_columns(texts, columns)
+        openings, closings = [b""] * len(columns), [b","] * len(columns)
         for place, column in enumerate(columns):
-            if column.has_spare:
-                texts.put_in_spare(firsts[place], column.num_rows, closings[place][0])
-                closings[place] = closings[place][1:]
+            if isinstance(column, TextColumn):
+                openings[place], closings[place] = column.opening, column.closing + b","
+        closings[-1] = closings[-1][:-1] + b"}"
+        num_rows = texts.count // len(columns)
+        for place, column in enumerate(columns):
+            if isinstance(column, TextColumn) and not column.has_spare:
+                continue
+            # Behind a number there is a comma already.
+            if isinstance(column, TextColumn) or closings[place] != b",":
+                texts.put_in_spare(firsts[place], num_rows, closings[place][0])
+            closings[place] = closings[place][1:]
         # Before a cell stands what closes the one before it; before the first of a row, what
         # closes the row above, and a comma.
         before = [closings[-1] + b",{", *closings[:-1]]
-        between = [
-            closing + key + column.opening
-            for closing, key, column in zip(before, self._keys, columns, strict=True)
-        ]
-        order = _order(columns[0].num_rows, tuple(firsts), texts.add_all(between))
+        between = [b"".join(parts) for parts in zip(before, self._keys, openings, strict=True)]
+        order = _order(num_rows, tuple(firsts), texts.add_all(between))
         if len(positions) < len(order):
             order = order[positions]
         rows = texts.in_order(order.ravel())[len(closings[-1]) + 1 :]
-        return b"".join((head, rows, closings[-1], tail))
+        return b"".join((head, rows, closings[-1], tail)), nonfinite
 
 
 @lru_cache(maxsize=4)
@@ -84,43 +91,55 @@ def _order(num_rows: int, firsts: tuple[int, ...], first_between: int) -> Number
     return order
 
 
-def _add_columns(texts: _Texts, columns: Sequence[NumberColumn | TextColumn]) -> list[int]:
-    """Add the cells of all columns; for each column the number of its first text."""
+def _add_columns(
+    texts: _Texts, columns: Sequence[NumberColumn | TextColumn]
+) -> tuple[list[int], int]:
+    """Add the cells of all columns.
+
+    Returns:
+        For each column the number of its first text, and how many numbers stand there as null.
+    """
     firsts = [-1] * len(columns)
-    alike: dict[np.dtype[np.generic], list[tuple[int, npt.NDArray[np.generic]]]] = {}
+    nonfinite = 0
+    alike: dict[np.dtype[Any], list[int]] = {}
     for place, column in enumerate(columns):
         if isinstance(column, NumberColumn):
-            alike.setdefault(column.numbers.dtype, []).append((place, column.numbers))
+            alike.setdefault(column.numbers.dtype, []).append(place)
+            nonfinite -= column.nulls
         else:
             firsts[place] = texts.add(column.data, column.ends)
-    for found in alike.values():
+            nonfinite += column.nonfinite
+    for dtype, places in alike.items():
         # All at once: a call costs as much as some dozens of numbers.
-        numbers = np.concatenate([array for _, array in found])
+        numbers = np.concatenate([columns[place].numbers for place in places])  # type: ignore[union-attr]
+        if dtype == np.float64:
+            nonfinite += len(numbers) - int(np.count_nonzero(np.isfinite(numbers)))
         json = orjson.dumps(numbers, option=orjson.OPT_SERIALIZE_NUMPY)
         data = np.frombuffer(json, np.uint8)[1:]
         first = texts.add(data, np.append(np.flatnonzero(data == _COMMA) + 1, len(data)))
-        for place, array in found:
+        texts.put_in_spare(first + len(numbers) - 1, 1, _COMMA)
+        for place in places:
             firsts[place] = first
-            first += len(array)
-    return firsts
+            first += len(numbers) // len(places)
+    return firsts, nonfinite
 
 
 class _Texts:
-    """Numbered texts, one after another."""
+    """Numbered texts, one after another; ``count`` is how many there are."""
 
     def __init__(self) -> None:
         self._data: list[Bytes] = []
         self._ends: list[tuple[Positions, int]] = [(np.zeros(1, np.int64), 0)]
         self._spares: list[tuple[int, int, int]] = []
-        self._size = self._count = 0
+        self._size = self.count = 0
 
     def add(self, data: Bytes, ends: Positions) -> int:
         """Add texts by where they end in the data; the number of the first."""
-        first = self._count
+        first = self.count
         self._data.append(data)
         self._ends.append((ends, self._size))
         self._size += len(data)
-        self._count += len(ends)
+        self.count += len(ends)
         return first
 
     def add_all(self, texts: Sequence[bytes]) -> int:
@@ -141,11 +160,9 @@ class _Texts:
             [np.add(ends, start, dtype=width, casting="unsafe") for ends, start in self._ends]
         )
         for first, count, byte in self._spares:
-            places = ends[first + 1 : first + count + 1] - 1
-            # Most often the byte is a comma that is there already, after all but the last.
-            data[places if data[places[0]] != byte else places[-1:]] = byte
+            data[ends[first + 1 : first + count + 1] - 1] = byte
         buffers = [None, pa.py_buffer(ends), pa.py_buffer(data)]
         kind = pa.large_binary() if is_large else pa.binary()
-        texts = pa.Array.from_buffers(kind, self._count, buffers)
+        texts = pa.Array.from_buffers(kind, self.count, buffers)
         taken = pc.take(texts, pa.array(numbers), boundscheck=False)
         return memoryview(taken.buffers()[2])

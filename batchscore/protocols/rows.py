@@ -19,9 +19,11 @@ import numpy.typing as npt
 from batchscore.batches import RowFailure
 from batchscore.codecs import input_codec, learn, output_codec
 from batchscore.codecs.base import EncodedColumn, NumberColumn, TextColumn
+from batchscore.codecs.number import NumberOutput
 from batchscore.errors import DecodeError, MetadataError
 from batchscore.protocols.base import Request, Response, Treatment
 from batchscore.protocols.interleave import Interleaver
+from batchscore.protocols.numbers import NumberAnswers
 from batchscore.protocols.untrusted import beginning, check_values, most_values, parse_json
 from batchscore.schema import FeatureSpec, FeatureType, ModelSignature
 
@@ -38,8 +40,8 @@ if TYPE_CHECKING:
 _HEAD, _TAIL = b'{"rows":[', b"]}"
 _RAW_BODY = msgspec.json.Decoder(dict[str, list[msgspec.Raw]])
 _JSON = {"Content-Type": "application/json", "Accept": "application/json"}
-# Fewer rows are written sooner as Python objects than by a dozen calls of array libraries.
-_MIN_WHOLE_ROWS = 16
+# Fewer rows of numbers and text are written sooner as Python objects than by array libraries.
+_MIN_WHOLE_ROWS = 128
 # The path of the score operation in the specification: a literal template.
 _SCORE_PATH = "/deployment/{deploymentId}/forward"
 _RETRIED = frozenset({408, 425, 429})
@@ -177,11 +179,13 @@ class RowsEncoder:
         self.blocks = any(codec.blocks for codec in codecs)
         self._row = _row_maker([spec.name for spec in specs])
         self._interleaver = Interleaver([spec.name for spec in specs])
+        is_large = any(spec.kind in {"array", "image"} for spec in specs)
+        self._min_whole_rows = 1 if is_large else _MIN_WHOLE_ROWS
         self._json = msgspec.json.Encoder(decimal_format="number")
 
     def encode(self, rows: RowBatch) -> EncodedBody:
         """See ``RowEncoder.encode``."""
-        write = self._whole if rows.num_rows >= _MIN_WHOLE_ROWS else self._values
+        write = self._whole if rows.num_rows >= self._min_whole_rows else self._values
         encoded = [
             write(codec, rows.columns.column(name))
             for codec, name in zip(self._codecs, self._columns, strict=True)
@@ -190,12 +194,8 @@ class RowsEncoder:
         positions = np.arange(rows.num_rows)
         if failures:
             positions = np.delete(positions, list(failures))
-        return EncodedBody(
-            whole=self._body(encoded, positions),
-            positions=positions,
-            failures=failures,
-            nonfinite=sum(column.nonfinite for column in encoded),
-        )
+        whole, nonfinite = self._body(encoded, positions)
+        return EncodedBody(whole, positions, failures, nonfinite)
 
     def _values(self, codec: InputCodec, column: pa.Array) -> EncodedColumn:
         return codec.encode(column)
@@ -215,11 +215,14 @@ class RowsEncoder:
             nonfinite=encoded.nonfinite,
         )
 
-    def _body(self, columns: Sequence[Any], positions: npt.NDArray[np.int64]) -> bytes:
-        if len(positions) and not isinstance(columns[0], EncodedColumn):
+    def _body(self, columns: Sequence[Any], positions: npt.NDArray[np.int64]) -> tuple[bytes, int]:
+        if not len(positions):
+            return _HEAD + _TAIL, 0
+        if not isinstance(columns[0], EncodedColumn):
             return self._interleaver.body(_HEAD, columns, positions, _TAIL)
         objects = list(map(self._row, *(column.values for column in columns)))
-        return self._json.encode({"rows": [objects[position] for position in positions]})
+        body = self._json.encode({"rows": [objects[position] for position in positions]})
+        return body, sum(column.nonfinite for column in columns)
 
     def wire_bytes(self, rows: RowBatch) -> int:
         """See ``RowEncoder.wire_bytes``."""
@@ -240,6 +243,9 @@ class RowsDecoder:
             for spec, codec in zip(specs, self._codecs, strict=True)
             for suffix in codec.fields
         )
+        self._number: NumberAnswers | None = None
+        if len(specs) == 1 and isinstance(self._codecs[0], NumberOutput):
+            self._number = NumberAnswers(specs[0].name)
         row = _struct([spec.name for spec in specs])
         self._json: msgspec.json.Decoder[Any] | None = None
         if row is not None:
@@ -249,6 +255,11 @@ class RowsDecoder:
 
     def decode(self, response: Response, num_rows: int) -> tuple[pa.Array, ...]:
         """See ``AnswerDecoder.decode``."""
+        check_values(response.body, most_values(self._specs, num_rows))
+        if self._number is not None:
+            numbers = self._number.decode(response.body)
+            if numbers is not None and len(numbers) == num_rows:
+                return self._codecs[0].decode(numbers)
         arrays: list[pa.Array] = []
         for codec, values in zip(self._codecs, self._values(response, num_rows), strict=True):
             arrays.extend(codec.decode(values))
@@ -256,7 +267,6 @@ class RowsDecoder:
 
     def _values(self, response: Response, num_rows: int) -> list[list[object]]:
         if self._json is not None:
-            check_values(response.body, most_values(self._specs, num_rows))
             try:
                 rows: list[Any] = self._json.decode(response.body).rows
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -305,6 +315,8 @@ def _failures(
     """The reader's failures and the codecs'; the first one found for a row stands."""
     failures = dict(rows.failures)
     for column in encoded:
+        if isinstance(column, NumberColumn):
+            continue
         for row, text in column.failures.items():
             failures.setdefault(int(row), RowFailure("invalid_input", text))
     return failures

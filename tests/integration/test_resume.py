@@ -441,7 +441,7 @@ def test_a_text_output_that_was_edited_is_not_taken_for_the_jobs(tmp_path, suffi
 
 def refused_after_two():
     """Two answers, then a refusal that leaves time to write them."""
-    return iter([None, None, replace(faults.status(403), delay_s=0.5)])
+    return iter([None, None, replace(faults.status(403), delay_s=1.5)])
 
 
 @pytest.fixture(scope="module")
@@ -552,8 +552,10 @@ def test_an_input_folder_may_hold_the_output(tmp_path):
     out = folder / "out.parquet"
     words = ["data", "-o", out, "--batch-size", 20, "--concurrency", 1]
     with FaultServer(*LINEAR, delay_s=0.05) as server:
-        interrupted(tmp_path, server, *words, "--url", server.url)
-        assert (folder / "out.parquet.partial").is_dir()
+        process = start(tmp_path, *words, "--url", server.url)
+        wait_for((folder / "out.parquet.partial").is_dir)
+        process.kill()
+        process.communicate()
         done = run(tmp_path, *words, "--resume", "--url", server.url)
         assert done.returncode == 0, done.stderr
         assert pq.read_table(out)["id"].to_pylist() == [f"row {n}" for n in range(200)]

@@ -48,7 +48,7 @@ def test_nothing_is_lost_in_a_proxy_that_only_forwards(tmp_path, scored):
         report = scored(proxy.url)
         assert report.requests == server.request_count == ROWS // 20
         assert server.max_in_flight <= 8
-        assert proxy.counted("http.in.downstream_rq_2xx") == ROWS // 20 + 1
+        assert proxy.counted("http.in.downstream_rq_2xx") == ROWS // 20 + server.spec_requests
 
 
 def test_delayed_requests_overtake_one_another_and_change_nothing(tmp_path, scored):
@@ -128,7 +128,7 @@ def test_bodies_over_the_proxys_limit_are_halved(tmp_path, scored):
         with Envoy(tmp_path, server.url, filters) as proxy:
             report = scored(proxy.url, batch_size=40)
             refused = proxy.counted("http.in.downstream_rq_too_large")
-    assert 0 < refused < 60
+    assert 0 < refused < 160  # all thirty batches taken apart would be 210
     assert report.requests == server.request_count + refused
 
 

@@ -94,11 +94,13 @@ def draw(seed: int) -> Plan:
     def some(share: float) -> bool:
         return dice.random() < share
 
-    num_rows = dice.choice([0, 1, dice.randint(2, 30), dice.randint(30, 300), 300])
+    # Small jobs: more of them in a second find more than more rows do.
+    num_rows = dice.choice([0, 1, dice.randint(2, 12), dice.randint(12, 40), dice.randint(40, 120)])
     batch_size: int | str = dice.choice([1, 2, 7, 16, 50, "auto"])
-    if batch_size == 1:
-        num_rows = min(num_rows, 60)
+    if batch_size in {1, 2}:
+        num_rows = min(num_rows, 24)
     source = dice.choice(["parquet", "csv"])
+    timeout_s = dice.choice([5.0, 60.0])
     poisons: list[Poison] = ["refused", "refused", "breaks", "nonsense", "hangs", "kills"]
     bad = dice.sample(range(num_rows), min(num_rows, dice.choice([0, 0, 1, 2, 5])))
     unreadable = frozenset(
@@ -114,8 +116,9 @@ def draw(seed: int) -> Plan:
             "batch_size": batch_size,
             "concurrency": dice.choice(["auto", "auto", 1, 2, 8]),
             "max_attempts": dice.choice([2, 3, 5]),
-            "max_outage": dice.choice([30.0, 300.0]),
-            "timeout": dice.choice([5.0, 60.0]),
+            # Long enough for three probes by a row that hangs.
+            "max_outage": 300.0 if timeout_s > 5 else dice.choice([30.0, 300.0]),
+            "timeout": timeout_s,
             "rate_limit": dice.choice([None, None, None, "20req/s", "500rows/s"]),
             "max_batch_bytes": dice.choice([8 * 2**20, 200]),
         },

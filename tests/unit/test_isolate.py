@@ -23,8 +23,9 @@ from batchscore.pipeline import gather
 class Rows:
     """A server that refuses runs with a bad row, and dies of runs with a poisonous one."""
 
-    def __init__(self, bad=(), poison=()):
+    def __init__(self, bad=(), poison=(), *, in_order=False):
         self.bad, self.poison = set(bad), set(poison)
+        self.in_order = lambda: in_order
         self.requests = []
         self.is_alone = self.is_away = False
 
@@ -120,11 +121,18 @@ def test_a_file_that_is_bad_throughout_ends_after_twenty_rows():
     with pytest.raises(StoppedError, match="http_422: bad"):
         asyncio.run(decide(server, 0, 1000, Refusals()))
     # Straight to single rows, not through all of the halves, quarters and eighths.
-    assert len(server.requests) <= math.log2(1000) + 2 * 20 + 10
+    assert len(server.requests) <= 2 * math.log2(1000) + 2 * 20 + 10
     refusals = Refusals()
     refusals.scored()
     decided = asyncio.run(decide(Rows(bad=range(100)), 0, 100, refusals))
     assert len(decided) == 100
+
+
+@pytest.mark.parametrize("bad", [range(500), range(500, 1000), range(0, 1000, 40)])
+def test_many_bad_rows_before_the_first_good_one_are_no_bad_file(bad):
+    """Where half of a batch is good, or some run in it, twenty bad rows elsewhere end nothing."""
+    rows = results(asyncio.run(decide(Rows(bad), 0, 1000, Refusals())), 1000)
+    assert rows == {n: "http_422" if n in bad else "ok" for n in range(1000)}
 
 
 async def test_a_window_of_batches_that_are_all_bad_is_not_cut_to_pieces_first():
@@ -133,7 +141,7 @@ async def test_a_window_of_batches_that_are_all_bad_is_not_cut_to_pieces_first()
     batches = [decide(server, at, at + 1000, refusals) for at in range(0, 32_000, 1000)]
     with pytest.raises(StoppedError, match="refused 20 rows"):
         await gather(batches)
-    assert len(server.requests) < 32 + 60
+    assert len(server.requests) < 32 + 70
 
 
 async def test_the_first_scored_row_lets_all_batches_be_taken_apart_at_once():
@@ -154,3 +162,12 @@ async def test_the_first_scored_row_lets_all_batches_be_taken_apart_at_once():
     failed = [p.start for batch in batches for p in batch if isinstance(p.result, RowFailure)]
     assert failed == [0, 100, 200, 300]
     assert server.most > 4
+
+
+async def test_rows_that_must_go_in_order_are_taken_apart_in_order():
+    """While classes are unknown each request begins at or behind the one before."""
+    rows = Rows(bad=range(11), in_order=True)
+    await decide(rows, 0, 16, Refusals())
+    starts = [start for start, _ in rows.requests]
+    assert starts == sorted(starts)
+    assert starts[-1] > 11

@@ -37,6 +37,22 @@ async def test_results_come_in_the_order_of_the_input_whatever_finishes_first():
     assert written == list(range(100))
 
 
+async def test_results_that_are_ready_are_written_at_one_go():
+    """While one result is written others get ready, and go out together, in order."""
+    writes: list[list[int]] = []
+
+    async def score(part: Chunk) -> int:
+        return part.start_row
+
+    async def write(results: list[int]) -> None:
+        writes.append(results)
+        await asyncio.sleep(0.005)
+
+    await ordered_map(source(100), score, write, Window(max_rows=200, max_bytes=10**9))
+    assert [result for results in writes for result in results] == list(range(100))
+    assert len(writes) < 20
+
+
 @pytest.mark.parametrize(
     "window", [Window(max_rows=50, max_bytes=10**9), Window(max_rows=10**9, max_bytes=400)]
 )

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from batchscore.codecs import ImageFolder, input_codec, learn, output_codec
+from batchscore.codecs.picture import is_simple_png
 from batchscore.errors import DecodeError, InputError
 from batchscore.schema import FeatureSpec
 
@@ -132,6 +133,21 @@ def test_an_animation_is_its_first_frame(encode):
     frames[0].save(buffer, "GIF", save_all=True, append_images=frames[1:])
     _, image = opened(encode(IMAGE, pa.array([buffer.getvalue()])).values[0])
     assert image.getpixel((0, 0)) == (255, 0, 0)
+
+
+@given(st.data())
+def test_a_png_that_is_recognised_by_its_chunks_is_one_to_pillow_too(picture, data):
+    """Whatever happens to the bytes of a PNG, what is sent unseen has passed Pillow's checks."""
+    mode = data.draw(st.sampled_from(["RGB", "L", "RGBA", "P", "1", "I;16"]))
+    png = bytearray(picture(mode))
+    assert is_simple_png(bytes(png)) == (mode in {"RGB", "L"})
+    for _ in range(data.draw(st.integers(0, 2))):
+        png[data.draw(st.integers(0, len(png) - 1))] = data.draw(st.integers(0, 255))
+    changed = bytes(png[: data.draw(st.integers(0, len(png)))])
+    if is_simple_png(changed):
+        with Image.open(io.BytesIO(changed)) as image:
+            assert (image.format, image.mode in {"RGB", "L"}) == ("PNG", True)
+            image.verify()
 
 
 @pytest.mark.parametrize(("mode", "format_"), [("RGB", "JPEG"), ("CMYK", "JPEG")])
