@@ -45,7 +45,7 @@ class Runs:
         return [figure(taken) - start for taken in self.whole]
 
     def told(self) -> dict[str, float]:
-        """The figures of the table; ``_best`` ones are of the quickest round."""
+        """The figures of the table."""
         seconds = self.net(lambda taken: taken.seconds)
         cpu_s = self.net(lambda taken: taken.cpu_s)
         if min(statistics.median(seconds), statistics.median(cpu_s)) <= 0:
@@ -59,7 +59,7 @@ class Runs:
             "rows_per_s_max": self.rows / min(value for value in seconds if value > 0),
             "mb_per_s": self.sent_bytes / statistics.median(seconds) / 1e6,
             "cpu_s_per_million_rows": statistics.median(cpu_s) / self.rows * 1e6,
-            "cpu_s_per_million_rows_best": min(cpu_s) / self.rows * 1e6,
+            "cpu_s_per_million_rows_min": min(cpu_s) / self.rows * 1e6,
             "peak_bytes": max(taken.peak_bytes for taken in self.whole),
             "start_s": statistics.median(start) if start else 0.0,
             "start_cpu_s": statistics.median(start_cpu) if start_cpu else 0.0,
@@ -67,9 +67,15 @@ class Runs:
 
 
 def compare(
-    kind: str, rows: int, rounds: int, clients: Sequence[Client], folder: Path
+    kind: str,
+    rows: int,
+    rounds: int,
+    clients: Sequence[Client],
+    folder: Path,
+    *,
+    transport: bool = True,
 ) -> dict[str, dict[str, float]]:
-    """The figures of each client on one kind, and of ``wrk`` where it is installed.
+    """The figures of each client on one kind.
 
     Args:
         kind: of ``KINDS``.
@@ -77,6 +83,7 @@ def compare(
         rounds: each client runs once in a round, after a job of one row.
         clients: in the order in which they run.
         folder: for the files.
+        transport: measure ``wrk`` too, where it is installed.
     """
     data = columns(kind, rows)
     table = pa.table(data)
@@ -85,13 +92,14 @@ def compare(
     runs = {client.name: Runs(counts[client.name]) for client in clients}
     body = folder / "body.json"
     body_rows = write_body(table, body)
-    if has_wrk():
+    transport = transport and has_wrk()
+    if transport:
         runs[TRANSPORT] = Runs(0)
     with serving(features(data)) as server:
         for _ in range(rounds):
             for client in clients:
                 scored(client, files, runs[client.name], server, folder / "out.arrow")
-            if has_wrk():
+            if transport:
                 replayed(runs[TRANSPORT], server, body, body_rows)
     told = {name: of.told() for name, of in runs.items()}
     for figures in told.values():

@@ -228,38 +228,44 @@ class FarAway:
         rows_per_s: of the job, start-up taken off.
         wrk_requests_per_s: of ``wrk`` with the same bodies and as many connections, else NaN.
         processor: processor seconds a second.
+        max_rows_per_s: of the quickest round.
     """
 
     rows_per_s: float
     wrk_requests_per_s: float
     processor: float
+    max_rows_per_s: float
 
 
-def far_away(folder: Path, concurrency: str, count: int, batch: int, rounds: int) -> FarAway:
-    """Score so many rows with a server of ``DELAY_S``; medians of the rounds."""
+def far_away(
+    folder: Path, concurrency: str, count: int, batch: int, rounds: int, *, replay: bool = True
+) -> FarAway:
+    """Score so many rows with a server of ``DELAY_S``, and replay one body; medians of rounds.
+
+    Seconds are those that the job tells in its report, from its first request to the end.
+    """
     table = numbers(count, 8)
     source, one, out = folder / "in.parquet", one_row(table, folder), folder / "out.arrow"
     pq.write_table(table, source)
-    options = ("--batch-size", str(batch), "--concurrency", concurrency)
+    report = folder / "report.json"
+    options = ("--batch-size", str(batch), "--concurrency", concurrency, "--report", str(report))
     job = Job("", source, count, options)
+    seconds, processor, replayed = [], [], []
     with serving(numeric(table), "--delay-s", str(DELAY_S)) as server:
-        starts, whole, replayed = [], [], []
         for _ in range(rounds):
-            starts.append(job.run(server.url, out, one))
-            whole.append(job.run(server.url, out))
-            if has_wrk() and concurrency != "auto":
+            start_cpu_s = job.run(server.url, out, one).cpu_s
+            whole = job.run(server.url, out)
+            seconds.append(json.loads(report.read_text())["seconds"])
+            processor.append((whole.cpu_s - start_cpu_s) / seconds[-1])
+            if replay and has_wrk() and concurrency != "auto":
                 replayed.append(
                     replay_rate(table.slice(0, batch), folder, server, int(concurrency))
                 )
-    # The one request of the job of a row took its time too, and is no start-up.
-    start_s = statistics.median(taken.seconds for taken in starts) - DELAY_S
-    start_cpu_s = statistics.median(taken.cpu_s for taken in starts)
     return FarAway(
-        count / (statistics.median(taken.seconds for taken in whole) - start_s),
+        count / statistics.median(seconds),
         statistics.median(replayed) if replayed else math.nan,
-        statistics.median(
-            (taken.cpu_s - start_cpu_s) / (taken.seconds - start_s) for taken in whole
-        ),
+        statistics.median(processor),
+        count / min(seconds),
     )
 
 
