@@ -175,10 +175,12 @@ class AttemptError(BatchscoreError):
     Attributes:
         code: the stable code that stands in ``prediction_error``.
         retry_after_s: how long the server asked to wait, in seconds, if it did.
+        lasted_s: how long the request was under way.
     """
 
     code = "failed"
     retry_after_s: float | None = None
+    lasted_s: float = 0.0
 
 
 class HTTPStatusError(AttemptError):

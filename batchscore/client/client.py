@@ -15,6 +15,7 @@ from batchscore.client.outage import Outage
 from batchscore.client.retry import RetryPolicy, after, parse_retry_after
 from batchscore.client.token import SharedToken
 from batchscore.client.transport import monotonic_s
+from batchscore.client.tries import Tries
 from batchscore.errors import (
     AttemptError,
     AttemptTimeoutError,
@@ -191,11 +192,10 @@ class Client:
             RefusedError: the same would happen to every batch.
         """
         request = self._protocol.score_request(self._endpoint.url, body)
-        # When this request began, and when each try of it failed.
-        failed_s = [monotonic_s()]
+        tries = Tries()
 
         async def attempt() -> T:
-            if not alone and await self._outage.passed() and len(failed_s) > 1:
+            if not alone and await self._outage.passed() and tries.count:
                 raise _AfreshError
             try:
                 response = await self._in_slot(request, rows)
@@ -204,31 +204,31 @@ class Client:
                     await asyncio.sleep(0)
                 result = await read(response)
             except DecodeError as error:
-                failed_s.append(monotonic_s())
+                tries.failed(error)
                 # Its traceback holds the answer in memory, for as long as this request is retried.
                 error.__traceback__ = None
                 raise DecodeError(self._without_secrets(str(error))) from error
-            except AttemptError:
-                failed_s.append(monotonic_s())
+            except AttemptError as error:
+                tries.failed(error)
                 raise
             self._answered_s = max(self._answered_s, arrived_s)
             return result
 
         self._budget.on_request()
         try:
-            return await self._tried(attempt, failed_s)
+            return await self._tried(attempt, tries)
         except AttemptError as error:
-            # Since the try before the last; when the answer came counts, not when it was read.
-            others_answered = self._answered_s > failed_s[-2]
+            # When an answer came counts, not when it was read.
+            others_answered = self._answered_s > tries.others_since_s
             if self._policy.blames_rows(error, others_answered=others_answered):
-                # Rows that time out would take their time again to be sure of them.
-                is_certain = isinstance(error, AttemptTimeoutError) or self._policy.blames_rows(
+                # Rows that always time out would take their time again to be sure of them.
+                is_certain = tries.all_timed_out or self._policy.blames_rows(
                     error, others_answered=False
                 )
                 raise RowsRefusedError(error, is_certain=is_certain) from error
             raise DeploymentAwayError(error) from error
 
-    async def _tried(self, attempt: Callable[[], Awaitable[T]], failed_s: list[float]) -> T:
+    async def _tried(self, attempt: Callable[[], Awaitable[T]], tries: Tries) -> T:
         """Try until it works or is given up; an outage that was waited for begins it anew."""
         try:
             # Most requests need no more, and none of the machinery of retrying.
@@ -239,7 +239,8 @@ class Client:
             try:
                 return await self._retrying(self._is_retried, self._budgeted_s)(attempts)
             except _AfreshError:
-                failed_s[:], attempts = [monotonic_s()], attempt
+                tries.begin_anew()
+                attempts = attempt
 
     def alone(self) -> AbstractAsyncContextManager[None]:
         """Hold everybody else back while the deployment is away, and while suspects are tried."""
@@ -299,6 +300,7 @@ class Client:
             result = Result.OK
             return response
         except AttemptError as error:
+            error.lasted_s = monotonic_s() - started
             result, asked_to_wait = _result(error), bool(error.retry_after_s)
             raise
         finally:
