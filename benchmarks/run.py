@@ -29,8 +29,8 @@ from processes import CORES, HERE
 
 DOCS = HERE.parent / "docs"
 HEAD = (
-    "| client | rows/s | smallest to largest | x loop | MB/s | CPU s per M rows | peak MB "
-    "| start-up s (CPU) |\n|---|--:|--:|--:|--:|--:|--:|--:|"
+    "| client | rows/s | smallest to largest | x loop | MB/s | CPU s per M rows | loop's / its "
+    "| peak MB | start-up s (CPU) |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|"
 )
 
 
@@ -63,6 +63,7 @@ def line(name: str, figures: dict[str, float]) -> str:
         f"{figures['ratio']:.1f}" if "ratio" in figures else "",
         f"{figures['mb_per_s']:,.0f}",
         f"{figures['cpu_s_per_million_rows']:,.1f}",
+        f"{figures['cpu_ratio']:.1f}" if "cpu_ratio" in figures else "",
         f"{figures['peak_bytes'] / 1e6:,.0f}",
         f"{figures['start_s']:.2f} ({figures['start_cpu_s']:.2f})" if figures["start_s"] else "",
     ]
