@@ -37,22 +37,25 @@ def feature_columns(
         InputError: a feature has no column.
     """
     features = [spec.name for spec in signature.inputs]
+    known = set(features)
     for feature in mapping:
-        if feature not in features:
+        if feature not in known:
             hint = nearest(feature, features, _MEANT)
             raise UsageError(f"--map: the deployment has no input {feature!r}{hint}")
     chosen = dict(mapping)
     images = [spec.name for spec in signature.inputs if spec.kind == "image"]
-    if is_pictures and len(images) == 1 and images[0] not in schema.names:
+    columns = dict.fromkeys(schema.names)  # the schema makes the list anew each time it is asked
+    if is_pictures and len(images) == 1 and images[0] not in columns:
         chosen.setdefault(images[0], "path")
-    return tuple(_column(feature, chosen.get(feature), schema) for feature in features)
+    return tuple(_column(feature, chosen.get(feature), columns) for feature in features)
 
 
-def _column(feature: str, mapped: str | None, schema: pa.Schema) -> str:
+def _column(feature: str, mapped: str | None, columns: Mapping[str, object]) -> str:
     name = feature if mapped is None else mapped
-    if name in schema.names:
+    if name in columns:
         return name
-    advice = nearest(name, schema.names, _MEANT) or f"; it has {_listed(schema.names)}"
+    names = list(columns)
+    advice = nearest(name, names, _MEANT) or f"; it has {_listed(names)}"
     if mapped is not None:
         raise InputError(f"--map {feature}={name}: the input has no column {name!r}{advice}")
     raise InputError(
@@ -86,10 +89,11 @@ def kept_columns(
     return tuple(name for name in schema.names if name in wanted)
 
 
-def _check_known(option: str, names: Iterable[str], known: Sequence[str]) -> None:
+def _check_known(option: str, names: Iterable[str], columns: Sequence[str]) -> None:
+    known = set(columns)
     for name in names:
         if name not in known:
-            hint = nearest(name, known, _MEANT)
+            hint = nearest(name, columns, _MEANT)
             raise UsageError(f"{option}: the input has no column {name!r}{hint}")
 
 

@@ -1,16 +1,20 @@
 """A deployment that costs nearly nothing: it counts the rows of a body and answers as many.
 
-python benchmarks/server.py '{"x": ["numeric", [1]]}'     # prints its URL
-python benchmarks/server.py '{"x": ["numeric", [1]]}' 20  # request 20 is never answered
+    python benchmarks/server.py '{"x": ["numeric", [1]]}'     # prints its URL
+    python benchmarks/server.py '{"x": ["numeric", [1]]}' 20  # request 20 is never answered
+
+For each line of its standard input it prints what it counted since the last, as JSON.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
+import os
 import sys
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
@@ -24,13 +28,27 @@ if TYPE_CHECKING:
 class CountingServer(FaultServer):
     """Finds the number of rows by counting a key, and sends ready-made bytes."""
 
+    def __init__(self, *model: Any, **options: Any) -> None:
+        super().__init__(*model, **options)
+        self._key = f'"{next(iter(self.inputs))}":'.encode()
+        self._counts = dict.fromkeys(("requests", "rows", "bytes"), 0)
+
     def _read_rows(self, info: RequestInfo) -> Reply | None:
-        key = f'"{next(iter(self.inputs))}":'.encode()
-        info.rows = [{}] * info.body.count(key)
+        info.rows = [{}] * info.body.count(self._key)
+        self._counts["requests"] += 1
+        self._counts["rows"] += len(info.rows)
+        self._counts["bytes"] += len(info.body)
         return None
 
     def _predict(self, info: RequestInfo) -> Reply:
         return Reply(200, answer(len(info.rows)), {"Content-Type": "application/json"})
+
+    def counts(self) -> dict[str, int]:
+        """What came since the last time this was asked."""
+        counted = dict(self._counts)
+        for name, count in counted.items():
+            self._counts[name] -= count
+        return counted
 
 
 @lru_cache(maxsize=1024)
@@ -41,13 +59,21 @@ def answer(rows: int) -> bytes:
 
 def main() -> None:
     """Serve until the process ends."""
-    inputs = json.loads(sys.argv[1])
-    hanging = int(sys.argv[2]) if len(sys.argv) > 2 else None
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("inputs", help="the features as JSON; -: a line of standard input")
+    parser.add_argument("hanging", type=int, nargs="?", help="a request that is never answered")
+    parser.add_argument("--delay-s", type=float, default=0.0, help="service time of a request")
+    parser.add_argument("--cores", default="any", help="0,1: the cores it keeps to")
+    options = parser.parse_args()
+    if options.cores != "any":
+        os.sched_setaffinity(0, [int(core) for core in options.cores.split(",")])
+    inputs = json.loads(sys.stdin.readline() if options.inputs == "-" else options.inputs)
     model = Model(inputs, {"y": ("numeric", [1])}, lambda rows: rows)
-    with CountingServer(*model, keep_requests=False) as server:
-        server.script = lambda info: faults.hang() if info.index == hanging else None
+    with CountingServer(*model, keep_requests=False, delay_s=options.delay_s) as server:
+        server.script = lambda info: faults.hang() if info.index == options.hanging else None
         print(server.url, flush=True)
-        sys.stdin.read()
+        for _ in sys.stdin:
+            print(json.dumps(server.counts()), flush=True)
 
 
 if __name__ == "__main__":

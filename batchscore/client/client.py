@@ -11,6 +11,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_aft
 
 from batchscore.client.authorized import Authorized, Send
 from batchscore.client.controller import Outcome, Result, RetryBudget
+from batchscore.client.limiter import load_result
 from batchscore.client.outage import Outage
 from batchscore.client.retry import RetryPolicy, after
 from batchscore.client.share import WHOLE
@@ -19,7 +20,6 @@ from batchscore.client.transport import monotonic_s
 from batchscore.client.tries import Tries
 from batchscore.errors import (
     AttemptError,
-    AttemptTimeoutError,
     ConnectionFailedError,
     DecodeError,
     DeploymentAwayError,
@@ -54,6 +54,9 @@ T = TypeVar("T")
 _FIRST_ANSWER_WITHIN_S = 4.0
 _CHECK_WITHIN_S = 10.0
 _SILENT_PROBES = 3
+# Turns of the event loop that whoever waits for a slot needs to wake up and to write its request.
+# Answers often come many at once; if each were read first, the server would idle meanwhile.
+_TURNS_TO_SEND = 2
 
 
 class Client:
@@ -212,6 +215,8 @@ class Client:
             try:
                 response = await self._in_slot(request, rows)
                 arrived_s = monotonic_s()
+                for _ in range(_TURNS_TO_SEND):
+                    await asyncio.sleep(0)
                 result = await read(response)
             except DecodeError as error:
                 tries.failed(error)
@@ -311,7 +316,7 @@ class Client:
             return response
         except AttemptError as error:
             error.lasted_s = monotonic_s() - started
-            result, asked_to_wait = _result(error), bool(error.retry_after_s)
+            result, asked_to_wait = load_result(error), bool(error.retry_after_s)
             raise
         finally:
             outcome = Outcome(ticket, result, monotonic_s() - started, rows, asked_to_wait)
@@ -375,24 +380,6 @@ class Client:
                 self.pause(error.retry_after_s)
                 self.on_pause(error.retry_after_s)
             raise
-
-
-def _result(error: AttemptError) -> Result:
-    """What an error says about the load."""
-    if isinstance(error, AttemptTimeoutError):
-        return Result.TIMEOUT
-    if isinstance(error, HTTPStatusError):
-        return _LOAD.get(error.status, Result.OTHER)
-    return Result.OTHER
-
-
-_LOAD = {
-    408: Result.TIMEOUT,
-    413: Result.TOO_LARGE,
-    429: Result.OVERLOADED,
-    503: Result.OVERLOADED,
-    504: Result.TIMEOUT,
-}
 
 
 class _AfreshError(Exception):

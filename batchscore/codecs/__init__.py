@@ -14,7 +14,6 @@ from batchscore.codecs.category import category_output, learn_classes
 from batchscore.codecs.columns import shown
 from batchscore.codecs.datauri import media_type_of
 from batchscore.codecs.folder import ImageFolder
-from batchscore.codecs.image import ImageOutput, image_input
 from batchscore.codecs.number import NumberOutput, number_input
 from batchscore.codecs.tensor import tensor_input
 from batchscore.codecs.tensor_output import TensorOutput
@@ -59,6 +58,8 @@ def input_codec(
         case "category" | "text":
             return text_input(spec, field)
         case "image":
+            from batchscore.codecs.image import image_input  # noqa: PLC0415 (Pillow is large)
+
             return image_input(spec, field, folder)
         case "array":
             return tensor_input(spec, field, tensor_json=tensor_json, folder=folder)
@@ -81,6 +82,8 @@ def output_codec(
         case "text":
             return TextOutput(spec)
         case "image":
+            from batchscore.codecs.image import ImageOutput  # noqa: PLC0415 (Pillow is large)
+
             return ImageOutput(spec)
         case "array":
             return TensorOutput(spec)

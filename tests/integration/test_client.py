@@ -81,6 +81,26 @@ async def score(server, **options):
         return await client.score(BODY, 2, read), metrics
 
 
+async def test_the_next_request_is_out_before_an_answer_is_read():
+    """A slot that an answer leaves is used at once: reading keeps no server waiting."""
+    seen = []
+
+    async def slow_read(response):
+        # The event loop stands still, so only what was written by now can arrive.
+        deadline = time.monotonic() + 2
+        while server.request_count < 3 and time.monotonic() < deadline:
+            time.sleep(0.01)  # noqa: ASYNC251 - the event loop shall stand still
+        seen.append(server.request_count)
+        return await read(response)
+
+    with FaultServer(*LINEAR) as server:
+        async with client_of(server.url, concurrency=1) as (client, _):
+            await client.score(BODY, 2, read)
+            values = await asyncio.gather(*[client.score(BODY, 2, slow_read) for _ in range(2)])
+    assert values == [GOOD, GOOD]
+    assert seen == [3, 3]
+
+
 @pytest.mark.parametrize(
     ("fault", "code"),
     [

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
 import pytest
 
 from batchscore import __version__
@@ -81,6 +83,30 @@ assert {words[0]!r} == "score" or "pydantic" not in sys.modules
         stdout=subprocess.DEVNULL,
         env=clean_environment(),
     )
+
+
+def test_a_job_imports_only_what_it_needs(penguins: str, tmp_path: Path) -> None:
+    """A job of numbers and text starts quickly: it loads no Pillow, no display, no server."""
+    source, out = tmp_path / "in.parquet", tmp_path / "out.arrow"
+    table = pa.csv.read_csv(io.BytesIO(ROWS.encode()))
+    pa.parquet.write_table(table, source)
+    words = ["score", str(source), "--url", penguins, "-o", str(out), "--progress", "none"]
+    script = f"""
+import sys
+from batchscore.cli import app
+assert app.run({words!r}) == 0
+heavy = {{
+    "PIL", "aiohttp.web", "onnxruntime", "pandas", "polars", "pyarrow.dataset", "requests", "rich"
+}} & set(sys.modules)
+assert not heavy, heavy
+"""
+    subprocess.run(
+        [sys.executable, "-c", script],
+        check=True,
+        timeout=60,
+        env=clean_environment(),
+    )
+    assert read_arrow(out).num_rows == 1
 
 
 def test_the_version_is_data(batchscore: Command) -> None:
