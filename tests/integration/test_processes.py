@@ -558,3 +558,29 @@ def test_killed_again_and_again_under_faults(tmp_path):
     assert scored["id"].to_pylist() == [f'row "{n}"' for n in range(20_000)]
     expected = [None if n % 4999 == 7 else 2.0 * n + 1 for n in range(20_000)]
     assert scored["predicted_y"].to_pylist() == expected
+
+
+def test_retry_after_holds_for_all_processes(tmp_path):
+    """A server that asks one process to wait is sent nothing by the others either."""
+    source = write_rows(tmp_path / "in.parquet", 12_000)
+    asked: list[float] = []
+    arrived: list[float] = []
+    with Joined(LINEAR, 2, keep_requests=False) as server:
+
+        def script(info):
+            if asked:
+                arrived.append(info.time_s - asked[0])
+            elif server.connections >= 2 and server.rows_seen > 4000:
+                asked.append(info.time_s)
+                return faults.status(429, retry_after=2)
+            return None
+
+        server.script = script
+        report = batchscore.score(
+            source, tmp_path / "out.arrow", url=server.url, processes=2, concurrency=2,
+            batch_size=40,
+        )  # fmt: skip
+    assert report.rows_scored == 12_000
+    # What the other process had begun when it was told; by far more would fit into the time.
+    assert sum(after < 1.5 for after in arrived) < 30
+    assert sum(after >= 1.5 for after in arrived) > 100
