@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
@@ -210,10 +211,8 @@ class Client:
         tries = Tries()
 
         async def attempt() -> T:
-            if not alone and await self._outage.passed() and tries.count:
-                raise _AfreshError
             try:
-                response = await self._in_slot(request, rows)
+                response = await self._in_turn(request, rows, tries, alone=alone)
                 arrived_s = monotonic_s()
                 for _ in range(_TURNS_TO_SEND):
                     await asyncio.sleep(0)
@@ -305,12 +304,27 @@ class Client:
             return False
         return True
 
-    async def _in_slot(self, request: Request, rows: int) -> Response:
-        """One try in a slot of the limiter, which learns from what became of it."""
+    async def _in_turn(self, request: Request, rows: int, tries: Tries, *, alone: bool) -> Response:
+        """One try, when nobody is alone with the deployment, or the caller is."""
+        while not alone:
+            if await self._outage.passed() and tries.count:
+                raise _AfreshError
+            with suppress(_HeldError):
+                return await self._in_slot(request, rows, may_be_held=True)
+        return await self._in_slot(request, rows)
+
+    async def _in_slot(self, request: Request, rows: int, *, may_be_held: bool = False) -> Response:
+        """One try in a slot of the limiter, which learns from what became of it.
+
+        Raises:
+            _HeldError: the deployment went away while the request waited for its slot.
+        """
         ticket = await self._limiter.acquire(rows)
         started = monotonic_s()
         result, asked_to_wait = Result.OTHER, False
         try:
+            if may_be_held and self._outage.is_holding:
+                raise _HeldError
             response = await self._try(request, self._measured)
             result = Result.OK
             return response
@@ -384,3 +398,7 @@ class Client:
 
 class _AfreshError(Exception):
     """Raised when a request waited through an outage: its failed tries tell nothing."""
+
+
+class _HeldError(Exception):
+    """Raised when a request is not sent, as the deployment went away meanwhile."""

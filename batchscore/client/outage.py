@@ -50,6 +50,11 @@ class Outage:
         self._turns = turns or LocalTurns()
         self._turns.join(self)
 
+    @property
+    def is_holding(self) -> bool:
+        """Whether nobody may send but who is alone."""
+        return not self._open.is_set()
+
     async def passed(self) -> bool:
         """Wait until the deployment is there for everybody; whether that took waiting."""
         if self._open.is_set():
