@@ -253,6 +253,8 @@ class _Slices:
         await self._client.ride_out(away, body)
 
     async def _body(self, start: int, stop: int) -> bytes:
+        if stop - start == len(self._encoded.positions):
+            return self._encoded.body(start, stop)
         size = self._encoded.size(start, stop)
         body: bytes = await self._sized(size, self._encoded.body, start, stop)
         return body

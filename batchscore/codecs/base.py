@@ -64,6 +64,23 @@ class TextColumn:
     nonfinite: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class PieceColumn:
+    """One feature of a batch as JSON text, for cells beside whose bytes a few objects cost nothing.
+
+    Attributes:
+        pieces: a tuple a row, which make the row's text one after another.
+        failures, nonfinite: as in ``EncodedColumn``.
+    """
+
+    pieces: Sequence[tuple[bytes, ...]]
+    failures: Mapping[int, str] = field(default_factory=dict)
+    nonfinite: int = 0
+
+
+WholeColumn = NumberColumn | TextColumn | PieceColumn
+
+
 class InputCodec(Protocol):
     """Encodes one input feature. Made for one column type, so that a wrong type shows early.
 
@@ -78,7 +95,7 @@ class InputCodec(Protocol):
         """The column as JSON values. Never raises for one bad cell."""
         ...
 
-    def encode_whole(self, column: pa.Array) -> NumberColumn | TextColumn | None:
+    def encode_whole(self, column: pa.Array) -> WholeColumn | None:
         """The same without a Python object a cell; None where that is not possible."""
         ...
 

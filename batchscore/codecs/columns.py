@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batchscore.codecs.base import TextColumn
 from batchscore.errors import InputError
 from batchscore.schema import UNTYPED_KEY
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from numpy.typing import NDArray
 
@@ -110,6 +110,21 @@ def wire_bytes_of_values(column: pa.Array) -> int:
         return int(column.nbytes * 5 // 2)
 
 
+def byte_strings(column: pa.Array) -> list[bytes | None]:
+    """The cells of a column of byte strings or nulls, sooner than ``to_pylist`` gives them."""
+    if not is_bytes(column.type) or not len(column):
+        return [None] * len(column)
+    data, ends = bytes_and_ends(column)
+    view = memoryview(data.data)
+    cells: list[bytes | None] = [
+        bytes(view[start:end]) for start, end in pairwise([0, *ends.tolist()])
+    ]
+    if column.null_count:
+        for row in np.flatnonzero(column.is_null().to_numpy(zero_copy_only=False)).tolist():
+            cells[row] = None
+    return cells
+
+
 def bytes_and_ends(column: pa.Array) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """The bytes of a text or binary column that is not empty, and where each row's end."""
     _, offsets, data = column.buffers()
@@ -122,11 +137,9 @@ def bytes_and_ends(column: pa.Array) -> tuple[NDArray[np.uint8], NDArray[np.int6
     return np.frombuffer(data, np.uint8)[bounds[0] : bounds[-1]], ends
 
 
-def quoted_texts(texts: Sequence[bytes | None]) -> TextColumn:
-    """Texts that need no escapes as a column of JSON strings; None is null."""
-    pieces = [piece for text in texts for piece in ((b'"', text, b'"') if text else (b"null",))]
-    lengths = [len(text) + 2 if text else 4 for text in texts]
-    return TextColumn(np.frombuffer(b"".join(pieces), np.uint8), np.cumsum(lengths))
+def quoted(texts: Iterable[tuple[bytes, bytes] | None]) -> list[tuple[bytes, ...]]:
+    """Texts in two pieces that need no escapes, as JSON strings in pieces; None is null."""
+    return [(b"null",) if text is None else (b'"', *text, b'"') for text in texts]
 
 
 def _texts_one_by_one(column: pa.Array) -> tuple[list[str | None], dict[int, str]]:

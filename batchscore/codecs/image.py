@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pybase64
 
-from batchscore.codecs.base import EncodedColumn, TextColumn
+from batchscore.codecs.base import EncodedColumn, PieceColumn
 from batchscore.codecs.columns import (
+    byte_strings,
     is_bytes,
     is_text,
     is_untyped,
@@ -18,23 +19,20 @@ from batchscore.codecs.columns import (
     nulls,
     plain,
     plain_type,
-    quoted_texts,
+    quoted,
     shown,
     texts,
     wrong_type,
 )
-from batchscore.codecs.datauri import data_uri_bytes, media_type_of, to_data_uri
+from batchscore.codecs.datauri import data_uri_bytes, media_type_of, uri_pieces
 from batchscore.codecs.folder import NO_FOLDER, ImageFolder
-from batchscore.codecs.picture import is_simple_png, wire_picture, wire_size
+from batchscore.codecs.picture import OWN_STARTS, is_simple_png, wire_picture, wire_size
 from batchscore.errors import DecodeError, EncodeError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from batchscore.schema import FeatureSpec
-
-
-_PNG_URI = b"data:image/png;base64,"
 
 
 def image_input(spec: FeatureSpec, field: pa.Field, folder: ImageFolder | None) -> ImageInput:
@@ -72,26 +70,26 @@ class ImageInput:
     def encode(self, column: pa.Array) -> EncodedColumn:
         """The pictures as data URIs; a picture that does not open fails its row."""
         uris, failures = self._uris(plain(column))
-        values = [uri if uri is None else uri.decode("ascii") for uri in uris]
+        values = [None if uri is None else b"".join(uri).decode("ascii") for uri in uris]
         return EncodedColumn(values, failures)
 
-    def encode_whole(self, column: pa.Array) -> TextColumn:
+    def encode_whole(self, column: pa.Array) -> PieceColumn:
         """The same without decoding what was encoded."""
         uris, failures = self._uris(plain(column))
-        return replace(quoted_texts(uris), failures=failures)
+        return PieceColumn(quoted(uris), failures)
 
-    def _uris(self, column: pa.Array) -> tuple[list[bytes | None], dict[int, str]]:
-        uris: list[bytes | None] = [None] * len(column)
+    def _uris(self, column: pa.Array) -> tuple[list[tuple[bytes, bytes] | None], dict[int, str]]:
+        uris: list[tuple[bytes, bytes] | None] = [None] * len(column)
         data, paths, failures = _bytes_and_paths(column)
         skip_empty = is_untyped(self.field)
         for row, (picture, path) in enumerate(zip(data, paths, strict=True)):
             if picture is not None and is_simple_png(picture):
-                uris[row] = _PNG_URI + pybase64.b64encode(picture)
+                uris[row] = uri_pieces("image/png", picture)
                 continue
             if row in failures or (picture is None and (path is None or (skip_empty and not path))):
                 continue
             try:
-                uris[row] = to_data_uri(*wire_picture(self._read(picture, path)))
+                uris[row] = uri_pieces(*wire_picture(self._read(picture, path)))
             except EncodeError as error:
                 where = "" if picture is not None or _names(error, path) else f"{shown(path)}: "
                 failures[row] = f"{where}{error}"
@@ -115,7 +113,13 @@ class ImageInput:
 
     def wire_bytes(self, column: pa.Array) -> int:
         """Bytes grow by a third in base64; what becomes a PNG counts with its pixels."""
-        data, paths, _ = _bytes_and_paths(plain(column))
+        column, num_rows, own = plain(column), len(column), 0
+        if is_bytes(column.type):
+            # Most pictures are sent as they are: only the others are looked at.
+            is_own = reduce(pc.or_, [pc.starts_with(column, pattern=start) for start in OWN_STARTS])
+            own = pc.sum(pc.binary_length(column.filter(is_own))).as_py() or 0
+            column = column.filter(pc.invert(is_own))
+        data, paths, _ = _bytes_and_paths(column)
         total = sum(wire_size(picture) for picture in data if picture is not None)
         for picture, path in zip(data, paths, strict=True):
             if picture is not None or not path:
@@ -124,7 +128,7 @@ class ImageInput:
                 total += len(path) * 3 // 4
             elif self.folder is not None:
                 total += self._file_wire_size(self.folder, path)
-        return total * 4 // 3 + 32 * len(column)
+        return (own + total) * 4 // 3 + 32 * num_rows
 
     def _file_wire_size(self, folder: ImageFolder, path: str) -> int:
         if path.lower().endswith((".png", ".jpg", ".jpeg")):
@@ -145,7 +149,7 @@ def _bytes_and_paths(
     """Bytes and path of each row, each perhaps null, and the rows whose path is no text."""
     none: list[Any] = nulls(column)
     if is_bytes(column.type):
-        return column.to_pylist(), none, {}
+        return byte_strings(column), none, {}
     if is_text(column.type):
         paths, failures = texts(column)
         return none, paths, failures
@@ -155,7 +159,7 @@ def _bytes_and_paths(
     parts = {
         name: plain(pc.struct_field(column, name)) for name in ("bytes", "path") if name in names
     }
-    data = parts["bytes"].to_pylist() if "bytes" in parts else none
+    data = byte_strings(parts["bytes"]) if "bytes" in parts else none
     if "path" not in parts or pa.types.is_null(parts["path"].type):
         return data, none, {}
     paths, failures = texts(parts["path"])

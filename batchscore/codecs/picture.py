@@ -8,9 +8,9 @@ import warnings
 from contextlib import contextmanager
 from io import BytesIO
 from typing import TYPE_CHECKING
-from zlib import crc32
 
 import numpy as np
+from isal.isal_zlib import crc32
 from PIL import Image, JpegImagePlugin, PngImagePlugin, UnidentifiedImageError
 
 from batchscore.errors import EncodeError
@@ -30,6 +30,8 @@ _PNG_MIN_BYTES = 57  # the start and three chunks, without the data
 _CRC = struct.Struct(">I")
 _JPEG_START = b"\xff\xd8\xff"
 _JPEG_END = b"\xff\xd9"
+# How the files begin that may be sent as they are.
+OWN_STARTS = (_PNG_START, _JPEG_START)
 # An MPO (many phones write them) is a JPEG file with more pictures behind the first.
 _WIRE_MEDIA_TYPES = {"PNG": "image/png", "JPEG": "image/jpeg", "MPO": "image/jpeg"}
 # Pillow runs Ghostscript to read EPS: a program that data should not be able to start.
@@ -60,7 +62,7 @@ def wire_picture(data: bytes) -> tuple[str, bytes]:
 
 def wire_size(data: bytes) -> int:
     """About how many bytes a picture has when it is sent, told by its head."""
-    if data.startswith((_PNG_START, _JPEG_START)):
+    if data.startswith(OWN_STARTS):
         return len(data)
     try:
         with _warnings_lock, warnings.catch_warnings():

@@ -13,7 +13,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batchscore.codecs.base import EncodedColumn, TextColumn
+from batchscore.codecs.base import EncodedColumn, PieceColumn, TextColumn
 from batchscore.codecs.columns import (
     is_bytes,
     is_numeric,
@@ -23,12 +23,12 @@ from batchscore.codecs.columns import (
     nulls,
     plain,
     plain_type,
-    quoted_texts,
+    quoted,
     shown,
     texts,
     wrong_type,
 )
-from batchscore.codecs.datauri import to_data_uri
+from batchscore.codecs.datauri import uri_pieces
 from batchscore.codecs.folder import NO_FOLDER, ImageFolder
 from batchscore.codecs.npy import NPY_MEDIA_TYPE, npy_header, read_npy
 from batchscore.codecs.tensor_values import flat_float32, float32_of, shape_text
@@ -140,7 +140,7 @@ class TensorInput:
             nonfinite = 0
         return EncodedColumn(values, named(self.field, failures), nonfinite)
 
-    def encode_whole(self, column: pa.Array) -> TextColumn | None:
+    def encode_whole(self, column: pa.Array) -> TextColumn | PieceColumn | None:
         """Tensors and lists without nulls and bad rows.
 
         In JSON a number has as many digits as tell it from all other float32.
@@ -153,13 +153,13 @@ class TensorInput:
         if len(rows) < len(column):
             return None
         if not self.as_json:
-            return quoted_texts(self._wire(matrix))
+            return PieceColumn(quoted(self._wire(matrix)))
         nonfinite = matrix.size - int(np.count_nonzero(np.isfinite(matrix)))
         json = orjson.dumps(matrix, option=orjson.OPT_SERIALIZE_NUMPY)
         # The brackets around all arrays are left out; the first becomes no text, and the last
         # the spare byte that is a comma behind the other arrays.
         data = np.frombuffer(json, np.uint8)[1:]
-        ends = np.flatnonzero(data == ord("]"))[: len(column)] + 2
+        ends = np.array(_ends_of_lists(json, len(column)))
         opening = b'{"shape":' + msgspec.json.encode(self.shape) + b',"data":'
         return TextColumn(data, ends, opening, b"}", has_spare=True, nonfinite=nonfinite)
 
@@ -167,12 +167,12 @@ class TensorInput:
         if self.as_json:
             shape = list(self.shape)
             return [{"shape": shape, "data": data} for data in matrix.tolist()]
-        return [uri.decode("ascii") for uri in self._wire(matrix)]
+        return [b"".join(uri).decode("ascii") for uri in self._wire(matrix)]
 
-    def _wire(self, matrix: Floats) -> list[bytes]:
+    def _wire(self, matrix: Floats) -> list[tuple[bytes, bytes]]:
         header = npy_header(self.shape)
         little = matrix.astype("<f4", copy=False)
-        return [to_data_uri(NPY_MEDIA_TYPE, header + row.tobytes()) for row in little]
+        return [uri_pieces(NPY_MEDIA_TYPE, header + row.tobytes()) for row in little]
 
     def _read(self, column: pa.Array) -> tuple[Floats, NDArray[np.int64], dict[int, str]]:
         """The arrays of the good rows, one flat row each, where they stand, and why others fail."""
@@ -254,6 +254,15 @@ class TensorInput:
         return int((len(column) - column.null_count) * each)
 
 
+def _ends_of_lists(json: bytes, count: int) -> list[int]:
+    """Where so many lists of numbers and a byte behind each end, counted from the first."""
+    ends = [0]
+    for _ in range(count):
+        # Quicker than to look for all of them at once: long lists are passed over by memchr.
+        ends.append(json.index(b"]", ends[-1] + 1) + 1)
+    return ends[1:]
+
+
 def _json(cell: str) -> object:
     try:
         return msgspec.json.decode(cell)
@@ -271,15 +280,24 @@ def _flatten(lists: pa.Array, dims: tuple[int, ...]) -> tuple[pa.Array, NDArray[
     The values are in order; those of bad rows are among them.
     """
     bad = np.zeros(len(lists), np.bool_)
-    owner = np.arange(len(lists))
+    outer: list[NDArray[np.int64]] = []
     level = lists
     for dim in dims:
         level = plain(level)
         lengths = pc.fill_null(pc.list_value_length(level), -1).to_numpy(zero_copy_only=False)
-        bad[owner[lengths != dim]] = True
-        owner = np.repeat(owner, np.maximum(lengths, 0))
+        if (is_other := lengths != dim).any():
+            bad[_owners(outer, len(lists))[is_other]] = True
+        outer.append(np.maximum(lengths, 0))
         level = pc.list_flatten(level)
     level = plain(level)
     if level.null_count:
-        bad[owner[level.is_null().to_numpy(zero_copy_only=False)]] = True
+        bad[_owners(outer, len(lists))[level.is_null().to_numpy(zero_copy_only=False)]] = True
     return level, bad
+
+
+def _owners(lengths: list[NDArray[np.int64]], count: int) -> NDArray[np.int64]:
+    """For each value inside so many lists of lists, which of the outermost it stands in."""
+    owners = np.arange(count)
+    for each in lengths:
+        owners = np.repeat(owners, each)
+    return owners

@@ -29,13 +29,14 @@ def shape_text(shape: Sequence[int]) -> str:
 
 
 def float32_of(numbers: pa.Array | NDArray[Any]) -> Floats:
-    """The numbers as float32; what is too great becomes infinite."""
+    """The numbers as float32; what is too great becomes infinite. Those of Arrow may be shared."""
+    copy = not isinstance(numbers, pa.Array)
     if isinstance(numbers, pa.Array):
         if pa.types.is_decimal(numbers.type):
             numbers = pc.cast(numbers, pa.float64())
         numbers = numbers.to_numpy(zero_copy_only=False)
     with np.errstate(over="ignore"):
-        return np.asarray(numbers).astype(np.float32)
+        return np.asarray(numbers).astype(np.float32, copy=copy)
 
 
 def numeric_array(value: object, *, nulls_as_nan: bool = False) -> NDArray[Any]:

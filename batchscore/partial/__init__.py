@@ -14,10 +14,10 @@ import json
 import os
 import sys
 import time
-import zlib
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
+from isal.isal_zlib import crc32
 
 from batchscore.errors import OutputError, UsageError
 from batchscore.partial.disk import Disk, output_error, write_all, write_file, writing
@@ -34,7 +34,12 @@ from batchscore.partial.folder import (
 )
 from batchscore.partial.footer import BLOCK, file_head, file_tail
 from batchscore.partial.journal import LINE_BYTES, Entry, entries, next_crc
-from batchscore.partial.messages import batch_message_parts, has_dictionary, serialize_batch
+from batchscore.partial.messages import (
+    batch_message,
+    batch_message_parts,
+    has_dictionary,
+    serialize_batch,
+)
 
 if sys.platform != "win32":
     import fcntl
@@ -186,7 +191,7 @@ class PartialFile:
         """
         if self._schema is None or not batch.schema.equals(self._schema):
             raise ValueError("the record batch has another schema than the file")
-        self._append(memoryview(serialize_batch(batch)), batch.num_rows)
+        self._append(batch_message(batch), batch.num_rows)
 
     def append_serialized(self, message: bytes, rows: int) -> None:
         """Add a chunk that ``serialize_batch`` made elsewhere; its schema is taken on trust.
@@ -260,7 +265,7 @@ class PartialFile:
     def _append(self, message: memoryview, rows: int) -> None:
         data, journal = self._opened()
         metadata_bytes, body_bytes = batch_message_parts(message, rows)
-        entry = Entry(self._end, metadata_bytes, body_bytes, rows, zlib.crc32(message))
+        entry = Entry(self._end, metadata_bytes, body_bytes, rows, crc32(message))
         with self._failing():
             write_all(data, message)
             self._unsynced = True
@@ -286,7 +291,7 @@ class PartialFile:
         self._data = disk.open(self.folder / ROWS, "xb")
         self._journal = disk.open(self.folder / JOURNAL, "xb")
         write_all(self._data, head)
-        entry = Entry(0, len(head), 0, 0, zlib.crc32(head))
+        entry = Entry(0, len(head), 0, 0, crc32(head))
         write_all(self._journal, entry.line())
         self._end = entry.end
         disk.sync(self._data)

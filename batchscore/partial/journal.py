@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from isal.isal_zlib import crc32
 
 if TYPE_CHECKING:
     import io
@@ -33,7 +34,7 @@ class Entry:
             f"{self.offset:016x} {self.metadata_bytes:016x} {self.body_bytes:016x} "
             f"{self.rows:016x} {self.crc:08x}"
         ).encode()
-        return fields + b" %08x\n" % zlib.crc32(fields)
+        return fields + b" %08x\n" % crc32(fields)
 
 
 LINE_BYTES = len(Entry(0, 0, 0, 0, 0).line())
@@ -62,6 +63,6 @@ def next_crc(file: io.FileIO, entry: Entry) -> int | None:
         data = file.read(min(left, _READ_BYTES))
         if not data:
             return None
-        crc = zlib.crc32(data, crc)
+        crc = crc32(data, crc)
         left -= len(data)
     return crc

@@ -21,7 +21,12 @@ def serialize_batch(batch: pa.RecordBatch) -> bytes:
 
     A slice takes its own bytes only, not those of the batch it was cut from.
     """
-    return bytes(_compacted(batch).serialize().to_pybytes())
+    return bytes(batch_message(batch))
+
+
+def batch_message(batch: pa.RecordBatch) -> memoryview:
+    """The same, where they were put first."""
+    return memoryview(_compacted(batch).serialize()).cast("B")
 
 
 def _compacted(batch: pa.RecordBatch) -> pa.RecordBatch:

@@ -69,7 +69,7 @@ class EncodedRows(Protocol):
         ...
 
     def body(self, start: int, stop: int) -> bytes:
-        """The request body for these rows."""
+        """The request body for these rows; that of all rows is there already."""
         ...
 
 

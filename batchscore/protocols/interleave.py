@@ -2,12 +2,14 @@
 
 Each column becomes the JSON text of all its cells, one after another. What stands between two
 cells of a row (``,"name":``) is a text as well, the same in all rows. One Arrow ``take`` lays
-the texts out row by row, and the bytes of its result are the rows.
+the texts out row by row, and the bytes of its result are the rows. Where cells are large, to move
+their bytes costs more than an object a cell, so they are moved once: all pieces are joined.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
+from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -16,12 +18,14 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batchscore.codecs.base import NumberColumn, TextColumn
+from batchscore.codecs.base import NumberColumn, PieceColumn, TextColumn
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import numpy.typing as npt
+
+    from batchscore.codecs.base import WholeColumn
 
     Bytes = npt.NDArray[np.uint8]
     Positions = npt.NDArray[np.int64]
@@ -30,6 +34,9 @@ if TYPE_CHECKING:
 _COMMA = ord(",")
 # What 32-bit offsets can reach; they take half the cache.
 _MAX_SMALL_BYTES = 2**31 - 1
+# From about this size on, the texts of cells are joined as objects.
+_LARGE_CELL_BYTES = 512
+_NUMBER_BYTES = 20
 
 
 class Interleaver:
@@ -41,7 +48,7 @@ class Interleaver:
     def body(
         self,
         head: bytes,
-        columns: Sequence[NumberColumn | TextColumn],
+        columns: Sequence[WholeColumn],
         positions: Positions,
         tail: bytes,
     ) -> tuple[bytes, int]:
@@ -56,6 +63,34 @@ class Interleaver:
         Returns:
             The text, and how many numbers of all rows stand there as null.
         """
+        if sum(map(_mean_bytes, columns)) >= _LARGE_CELL_BYTES * len(columns):
+            return self._joined(head, columns, positions, tail)
+        return self._taken(head, list(map(_with_text, columns)), positions, tail)
+
+    def _joined(
+        self, head: bytes, columns: Sequence[WholeColumn], positions: Positions, tail: bytes
+    ) -> tuple[bytes, int]:
+        keys = [b"," + key for key in self._keys]
+        keys[0] = b",{" + self._keys[0]
+        cells = [_pieces(column) for column in columns]
+        end = (b"}",)
+        parts: list[bytes | memoryview] = [head]
+        for position in positions.tolist():
+            for key, column in zip(keys, cells, strict=True):
+                parts.append(key)
+                parts += column[position]
+            parts += end
+        parts[1] = keys[0][1:]
+        parts.append(tail)
+        return b"".join(parts), sum(map(_nonfinite, columns))
+
+    def _taken(
+        self,
+        head: bytes,
+        columns: Sequence[NumberColumn | TextColumn],
+        positions: Positions,
+        tail: bytes,
+    ) -> tuple[bytes, int]:
         texts = _Texts()
         firsts, nonfinite = _add_columns(texts, columns)
         openings, closings = [b""] * len(columns), [b","] * len(columns)
@@ -80,6 +115,51 @@ class Interleaver:
             order = order[positions]
         rows = texts.in_order(order.ravel())[len(closings[-1]) + 1 :]
         return b"".join((head, rows, closings[-1], tail)), nonfinite
+
+
+def _mean_bytes(column: WholeColumn) -> float:
+    """About how many bytes the text of a cell has."""
+    match column:
+        case PieceColumn():
+            return sum(map(len, chain.from_iterable(column.pieces))) / len(column.pieces)
+        case TextColumn():
+            return len(column.data) / len(column.ends)
+    return _NUMBER_BYTES
+
+
+def _pieces(column: WholeColumn) -> Sequence[tuple[bytes | memoryview, ...]]:
+    """The text of each cell in pieces."""
+    if isinstance(column, PieceColumn):
+        return column.pieces
+    if isinstance(column, NumberColumn):
+        return [(number,) for number in _json_of(column.numbers)[1:-1].split(b",")]
+    data, spare = memoryview(column.data.data), int(column.has_spare)
+    bounds = pairwise([0, *column.ends.tolist()])
+    return [(column.opening, data[start : end - spare], column.closing) for start, end in bounds]
+
+
+def _nonfinite(column: WholeColumn) -> int:
+    """How many numbers stand there as null."""
+    if not isinstance(column, NumberColumn):
+        return column.nonfinite
+    return _count_nonfinite(column.numbers) - column.nulls
+
+
+def _count_nonfinite(numbers: npt.NDArray[Any]) -> int:
+    return len(numbers) - int(np.count_nonzero(np.isfinite(numbers)))
+
+
+def _json_of(numbers: npt.NDArray[Any]) -> bytes:
+    return orjson.dumps(numbers, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def _with_text(column: WholeColumn) -> NumberColumn | TextColumn:
+    """The column with all its text in one place."""
+    if not isinstance(column, PieceColumn):
+        return column
+    lengths = [sum(map(len, pieces)) for pieces in column.pieces]
+    data = np.frombuffer(b"".join(chain.from_iterable(column.pieces)), np.uint8)
+    return TextColumn(data, np.cumsum(lengths), nonfinite=column.nonfinite)
 
 
 @lru_cache(maxsize=4)
@@ -113,9 +193,8 @@ def _add_columns(
         # All at once: a call costs as much as some dozens of numbers.
         numbers = np.concatenate([columns[place].numbers for place in places])  # type: ignore[union-attr]
         if dtype == np.float64:
-            nonfinite += len(numbers) - int(np.count_nonzero(np.isfinite(numbers)))
-        json = orjson.dumps(numbers, option=orjson.OPT_SERIALIZE_NUMPY)
-        data = np.frombuffer(json, np.uint8)[1:]
+            nonfinite += _count_nonfinite(numbers)
+        data = np.frombuffer(_json_of(numbers), np.uint8)[1:]
         first = texts.add(data, np.append(np.flatnonzero(data == _COMMA) + 1, len(data)))
         texts.put_in_spare(first + len(numbers) - 1, 1, _COMMA)
         for place in places:

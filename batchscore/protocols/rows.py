@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from batchscore.batches import RowBatch
     from batchscore.codecs import ImageFolder
-    from batchscore.codecs.base import InputCodec
+    from batchscore.codecs.base import InputCodec, WholeColumn
     from batchscore.config import Probs
 
 _HEAD, _TAIL = b'{"rows":[', b"]}"
@@ -200,7 +200,7 @@ class RowsEncoder:
     def _values(self, codec: InputCodec, column: pa.Array) -> EncodedColumn:
         return codec.encode(column)
 
-    def _whole(self, codec: InputCodec, column: pa.Array) -> NumberColumn | TextColumn:
+    def _whole(self, codec: InputCodec, column: pa.Array) -> WholeColumn:
         whole = codec.encode_whole(column)
         if whole is not None:
             return whole
@@ -310,7 +310,7 @@ def _feature(name: str, body: dict[str, Any], old_style: bool) -> FeatureSpec:
 
 
 def _failures(
-    rows: RowBatch, encoded: Sequence[EncodedColumn | NumberColumn | TextColumn]
+    rows: RowBatch, encoded: Sequence[EncodedColumn | WholeColumn]
 ) -> dict[int, RowFailure]:
     """The reader's failures and the codecs'; the first one found for a row stands."""
     failures = dict(rows.failures)

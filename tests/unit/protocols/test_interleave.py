@@ -2,18 +2,25 @@
 
 import json
 from decimal import Decimal
+from io import BytesIO
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from batchscore.batches import RowBatch, RowFailure
+from batchscore.protocols import interleave
 from batchscore.protocols import rows as rows_module
 from batchscore.protocols.rows import RowsProtocol
 from batchscore.schema import FeatureSpec, ModelSignature
 
+PNG, GIF = (BytesIO() for _ in range(2))
+Image.new("RGB", (3, 2)).save(PNG, "PNG")
+Image.new("P", (3, 2)).save(GIF, "GIF")
+PICTURES = [PNG.getvalue(), GIF.getvalue(), PNG.getvalue()[:-1], b""]
 PAIRS = st.lists(st.floats(width=32), min_size=2, max_size=2)
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
 KINDS = {
@@ -30,6 +37,7 @@ KINDS = {
     "plain": (pa.large_string(), "categorical", st.text("abc ,é}", max_size=4)),
     "number as text": (pa.int64(), "text", st.integers(0, 99)),
     "grid": (pa.list_(pa.float32(), 2), "grid", PAIRS),
+    "picture": (pa.binary(), "image", st.sampled_from(PICTURES)),
 }  # fmt: skip
 
 
@@ -68,11 +76,12 @@ def as_float32(value):
     return value
 
 
-@given(batches())
-def test_whatever_the_columns_are_both_ways_send_the_same_rows(given_batch):
-    """Values, digits, nulls, keys, failed rows and counts do not depend on the number of rows."""
+@given(batches(), st.sampled_from([0, interleave._LARGE_CELL_BYTES]))
+def test_whatever_the_columns_are_all_ways_send_the_same_rows(given_batch, large_bytes):
+    """Nothing of the rows depends on how many they are, nor on how large their cells."""
     specs, rows = given_batch
     with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(interleave, "_LARGE_CELL_BYTES", large_bytes)
         few = encoded(specs, rows, monkeypatch, whole=False)
         many = encoded(specs, rows, monkeypatch, whole=True)
     assert many.positions.tolist() == few.positions.tolist()
