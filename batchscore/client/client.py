@@ -18,7 +18,7 @@ from batchscore.client.retry import RetryPolicy, after
 from batchscore.client.share import WHOLE
 from batchscore.client.token import SharedToken
 from batchscore.client.transport import monotonic_s
-from batchscore.client.tries import Tries
+from batchscore.client.tries import AfreshError, HeldError, Tries
 from batchscore.errors import (
     AttemptError,
     ConnectionFailedError,
@@ -252,7 +252,7 @@ class Client:
         while True:
             try:
                 return await self._retrying(self._is_retried, self._budgeted_s)(attempts)
-            except _AfreshError:
+            except AfreshError:
                 tries.begin_anew()
                 attempts = attempt
 
@@ -308,8 +308,8 @@ class Client:
         """One try, when nobody is alone with the deployment, or the caller is."""
         while not alone:
             if await self._outage.passed() and tries.count:
-                raise _AfreshError
-            with suppress(_HeldError):
+                raise AfreshError
+            with suppress(HeldError):
                 return await self._in_slot(request, rows, may_be_held=True)
         return await self._in_slot(request, rows)
 
@@ -317,14 +317,14 @@ class Client:
         """One try in a slot of the limiter, which learns from what became of it.
 
         Raises:
-            _HeldError: the deployment went away while the request waited for its slot.
+            HeldError: the deployment went away while the request waited for its slot.
         """
         ticket = await self._limiter.acquire(rows)
         started = monotonic_s()
         result, asked_to_wait = Result.OTHER, False
         try:
             if may_be_held and self._outage.is_holding:
-                raise _HeldError
+                raise HeldError
             response = await self._try(request, self._measured)
             result = Result.OK
             return response
@@ -394,11 +394,3 @@ class Client:
                 self.pause(error.retry_after_s)
                 self.on_pause(error.retry_after_s)
             raise
-
-
-class _AfreshError(Exception):
-    """Raised when a request waited through an outage: its failed tries tell nothing."""
-
-
-class _HeldError(Exception):
-    """Raised when a request is not sent, as the deployment went away meanwhile."""

@@ -44,3 +44,11 @@ class Tries:
         gives them none, but for its backoff.
         """
         return self._last_s - self._lasted_s if self._lasted_s else self._before_s
+
+
+class AfreshError(Exception):
+    """Raised when a request waited through an outage: its failed tries tell nothing."""
+
+
+class HeldError(Exception):
+    """Raised when a request is not sent, as the deployment went away meanwhile."""
