@@ -147,6 +147,9 @@ class SendingConfig(ConnectionConfig):
     concurrency: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
         "auto", description="requests in flight; auto: adapts to what the server takes, up to 256"
     )
+    processes: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
+        1, description="processes that score, and share the limits; auto: one for each core"
+    )
     rate_limit: RateLimit | None = Field(
         None, description="send no more than 50req/s or 5000rows/s"
     )

@@ -7,19 +7,21 @@ from contextlib import asynccontextmanager, closing
 from typing import TYPE_CHECKING, Literal
 
 from batchscore.client.client import Client
-from batchscore.client.limiter import AdaptiveLimiter, FixedLimiter
+from batchscore.client.controller import SliceSize
 from batchscore.client.proxy import proxy_of
 from batchscore.client.retry import RetryPolicy, moved_treatments
+from batchscore.client.share import WHOLE, Share
 from batchscore.client.token import TokenSource
 from batchscore.client.transport import TransportOptions, parse_headers
 from batchscore.endpoint import Endpoint
 from batchscore.protocols import protocol as protocol_named
+from batchscore.readers.chunks import AUTO_ROWS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+    from contextlib import AbstractAsyncContextManager
 
-    from batchscore.client.controller import SliceSize
-    from batchscore.config import EndpointConfig, RetryTable
+    from batchscore.config import EndpointConfig, RetryTable, ScoreConfig
     from batchscore.metrics import RunMetrics
     from batchscore.offload import Offload
     from batchscore.protocols.base import WireProtocol
@@ -43,8 +45,25 @@ async def connect(
     slice_size: SliceSize | None = None,
     max_outage_s: float = 0.0,
     on_retry: Callable[[str, int, float], None] = lambda _code, _attempt, _wait: None,
+    share: Share = WHOLE,
+    read_token: Callable[[], str | None] | None = None,
 ) -> AsyncIterator[tuple[Client, WireProtocol]]:
     """A client for a deployment, and the protocol it speaks; closed at the end.
+
+    Args:
+        config: where the deployment is.
+        concurrency: requests in flight, of all processes together.
+        max_attempts: tries of one request.
+        retry: statuses that are treated otherwise.
+        metrics: counts what is sent.
+        offload: runs what blocks.
+        runtime: network and chance.
+        rate: requests or rows a second, of all processes together.
+        slice_size: how many rows a request may have.
+        max_outage_s: how long the deployment may be away.
+        on_retry: told of each retry.
+        share: the part of the limits that is this process's own.
+        read_token: gives the token, where that is not for the configuration to say.
 
     Raises:
         UsageError: the address, a header, the token's source or the protocol is wrong.
@@ -75,18 +94,52 @@ async def connect(
                 endpoint=endpoint,
                 protocol=protocol,
                 transport=transport,
-                limiter=AdaptiveLimiter(rate)
-                if concurrency == "auto"
-                else FixedLimiter(concurrency, rate),
+                limiter=share.limiter(concurrency, rate),
                 policy=RetryPolicy(
                     max_attempts, protocol.treatment, moved_treatments(retry), runtime.random
                 ),
-                read_token=read_and_warn,
+                read_token=read_token or read_and_warn,
                 metrics=metrics,
                 offload=offload,
                 slice_size=slice_size,
                 max_outage_s=max_outage_s,
                 secrets=(*headers.values(), *endpoint.secrets, *(proxy.secrets if proxy else ())),
                 on_retry=on_retry,
+                share=share,
             )
             yield client, protocol
+
+
+def connect_job(
+    config: ScoreConfig,
+    *,
+    metrics: RunMetrics,
+    offload: Offload,
+    runtime: Runtime,
+    on_retry: Callable[[str, int, float], None],
+    share: Share = WHOLE,
+    read_token: Callable[[], str | None] | None = None,
+) -> AbstractAsyncContextManager[tuple[Client, WireProtocol]]:
+    """``connect`` as the configuration of a job says."""
+    # A size that was asked for gives way to a 413 alone.
+    timeout_s = config.timeout if config.batch_size == "auto" else None
+    return connect(
+        config,
+        concurrency=config.concurrency,
+        max_attempts=config.max_attempts,
+        retry=config.retry,
+        rate=config.rate_limit,
+        slice_size=SliceSize(chunk_rows(config), timeout_s=timeout_s),
+        max_outage_s=config.max_outage,
+        metrics=metrics,
+        offload=offload,
+        runtime=runtime,
+        on_retry=on_retry,
+        share=share,
+        read_token=read_token,
+    )
+
+
+def chunk_rows(config: ScoreConfig) -> int:
+    """The rows of a chunk, and the most that a request has."""
+    return AUTO_ROWS if config.batch_size == "auto" else config.batch_size

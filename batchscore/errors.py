@@ -14,7 +14,8 @@
     │   ├── UnreachableError 75     the host does not answer
     │   ├── OutageError      75     the deployment was away for longer than --max-outage
     │   ├── OutputError      75     writing failed: disk full, folder gone
-    │   └── ShortageError    75     this computer has no space or file handles left
+    │   ├── ShortageError    75     this computer has no space or file handles left
+    │   └── WorkerLostError  75     a process of the job was ended from outside
     ├── RowsRefusedError            these rows cannot be scored together; halved, then failed
     ├── DeploymentAwayError         nobody gets through; waited for
     └── AttemptError                one request failed; becomes a retry or a row's failure
@@ -122,6 +123,10 @@ class ShortageError(TemporaryError):
                 "no space is left on the disk; free some, then the same command with --resume "
                 "goes on"
             ) from error
+
+
+class WorkerLostError(TemporaryError):
+    """Raised when a worker process ended without having said why: killed, out of memory."""
 
 
 class EncodeError(BatchscoreError):

@@ -7,7 +7,7 @@ import math
 import time
 from collections import Counter
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -45,10 +45,37 @@ class LatencyHistogram:
                 return min(self._SMALLEST_S * math.exp(bucket * self._GROWTH), self.max_s)
         return None
 
+    def add(self, buckets: Mapping[int, int], max_s: float) -> None:
+        """Count latencies that were counted elsewhere."""
+        self._buckets.update(buckets)
+        self.count += sum(buckets.values())
+        self.max_s = max(self.max_s, max_s)
+
+    def take(self) -> tuple[dict[int, int], float]:
+        """What was counted, to be added elsewhere; nothing of it is left here."""
+        taken = dict(self._buckets), self.max_s
+        self._buckets.clear()
+        self.count, self.max_s = 0, 0.0
+        return taken
+
     def summary(self) -> dict[str, float | None]:
         """The percentiles that a report shows, in seconds."""
         points = {f"p{p:g}": self.percentile(p) for p in (50, 90, 95, 99, 99.9)}
         return {**points, "max": self.max_s if self.count else None}
+
+
+class Traffic(NamedTuple):
+    """What one process sent since it last told; ``in_flight`` and ``limit`` are as they are now."""
+
+    requests: int
+    bytes_sent: int
+    bytes_received: int
+    nonfinite_as_null: int
+    retries: dict[str, int]
+    latencies: dict[int, int]
+    max_latency_s: float
+    in_flight: int
+    limit: int
 
 
 @dataclass
@@ -63,7 +90,8 @@ class RunMetrics:
         retries: retries by the code of what went wrong before.
         failed_rows: failed rows by code.
         in_flight: requests under way now.
-        limit: requests that may be in flight now.
+        limit: requests that this process may have in flight now.
+        other_limits: requests that the other processes of the run may have in flight now.
         bytes_sent, bytes_received: bodies of requests and answers.
         nonfinite_as_null: NaN and infinite numbers that were sent as null.
         latency: of each answered request, from send to last byte.
@@ -79,6 +107,7 @@ class RunMetrics:
     failed_rows: Counter[str] = field(default_factory=Counter)
     in_flight: int = 0
     limit: int | None = None
+    other_limits: int = 0
     bytes_sent: int = 0
     bytes_received: int = 0
     nonfinite_as_null: int = 0
@@ -96,6 +125,40 @@ class RunMetrics:
         self.rows_failed += sum(failed.values())
         self.rows_scored += rows - sum(failed.values())
         self.failed_rows.update(failed)
+
+    def take_traffic(self) -> Traffic:
+        """What was sent since this was last asked, for the process that counts for all."""
+        latencies, max_s = self.latency.take()
+        taken = Traffic(
+            self.requests,
+            self.bytes_sent,
+            self.bytes_received,
+            self.nonfinite_as_null,
+            dict(self.retries),
+            latencies,
+            max_s,
+            self.in_flight,
+            self.limit or 0,
+        )
+        self.requests = self.bytes_sent = self.bytes_received = self.nonfinite_as_null = 0
+        self.retries.clear()
+        return taken
+
+    def add_traffic(self, now: Traffic, before: Traffic | None) -> None:
+        """Count what another process sent since the ``before`` that it told last."""
+        self.requests += now.requests
+        self.bytes_sent += now.bytes_sent
+        self.bytes_received += now.bytes_received
+        self.nonfinite_as_null += now.nonfinite_as_null
+        self.retries.update(now.retries)
+        self.latency.add(now.latencies, now.max_latency_s)
+        self.in_flight += now.in_flight - (before.in_flight if before else 0)
+        self.other_limits += now.limit - (before.limit if before else 0)
+
+    @property
+    def total_limit(self) -> int | None:
+        """Requests that may be in flight now, those of all processes."""
+        return None if self.limit is None else self.limit + self.other_limits
 
     @property
     def seconds(self) -> float:

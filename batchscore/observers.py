@@ -173,7 +173,8 @@ def rows_text(metrics: RunMetrics) -> str:
 def activity_parts(metrics: RunMetrics) -> list[str]:
     """Requests in flight, retries, failed rows and latency of a run."""
     retries = sum(metrics.retries.values())
-    of_limit = "" if metrics.limit is None else f" of {metrics.limit}"
+    limit = metrics.total_limit
+    of_limit = "" if limit is None else f" of {limit}"
     parts = [
         f"{metrics.in_flight}{of_limit} in flight",
         f"{retries:,} {'retry' if retries == 1 else 'retries'}",

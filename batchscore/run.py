@@ -112,7 +112,7 @@ class Run:
             rows_resumed=metrics.rows_resumed,
             requests=metrics.requests,
             retries=dict(metrics.retries),
-            concurrency=metrics.limit,
+            concurrency=metrics.total_limit,
             failed_rows=dict(metrics.failed_rows),
             bytes_sent=metrics.bytes_sent,
             bytes_received=metrics.bytes_received,

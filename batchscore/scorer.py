@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import nullcontext
 from dataclasses import replace
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from batchscore import __version__
-from batchscore.client.controller import SliceSize
+from batchscore.client.share import WHOLE, Share
+from batchscore.client.turns import LocalTurns
 from batchscore.codecs import ImageFolder
 from batchscore.columns import feature_columns, kept_columns
-from batchscore.connection import connect
+from batchscore.connection import chunk_rows, connect, connect_job
 from batchscore.endpoint import Endpoint
 from batchscore.errors import UsageError
 from batchscore.finished import FinishedOutput, RowCounts
@@ -25,8 +27,10 @@ from batchscore.offload import Threads, uninterrupted
 from batchscore.output import FileOutput, UnfinishedOutput
 from batchscore.pipeline import Window, ordered_map, watching
 from batchscore.predictor import Predictor
+from batchscore.processes.count import process_count
+from batchscore.processes.pool import process_pool
 from batchscore.readers import OpenedInput, ReadOptions, open_reader, table_reader
-from batchscore.readers.chunks import AUTO_ROWS, chunks, leave
+from batchscore.readers.chunks import chunks, leave
 from batchscore.readers.discover import STDIN as STANDARD_INPUT
 from batchscore.readers.union import is_untyped
 from batchscore.resume import ends_as_before
@@ -46,6 +50,7 @@ if TYPE_CHECKING:
     from batchscore.metrics import RunReport
     from batchscore.observers import Observer
     from batchscore.offload import Offload
+    from batchscore.processes.pool import ProcessPool
     from batchscore.protocols.base import WireProtocol
     from batchscore.schema import ModelSignature
     from batchscore.writer import BatchSink
@@ -158,7 +163,8 @@ async def score_rows(
     """
     config = run.config
     kept = kept_columns(opened.reader.schema, config.keep, config.drop, config.source_column)
-    async with _connected(run, offload) as (client, protocol):
+    share = Share(of=process_count(config), turns=LocalTurns())
+    async with _connected(run, offload, share) as (client, protocol):
         signature = await client.signature()
         run.fingerprint = signature.fingerprint()
         signature = with_classes(signature, config)
@@ -167,26 +173,22 @@ async def score_rows(
         if earlier is not None:
             earlier.check_specification(run.fingerprint)
             signature = with_learned(signature, earlier.schema.metadata)
-        scoring = _Scoring(run, opened, kept, client, protocol, signature, offload, job)
+        scoring = _Scoring(
+            run, opened, kept, client, protocol, signature, offload, job, share=share
+        )
         await scoring.run(sink, earlier)
 
 
 def _connected(
-    run: Run, offload: Offload
+    run: Run, offload: Offload, share: Share = WHOLE
 ) -> AbstractAsyncContextManager[tuple[Client, WireProtocol]]:
-    config = run.config
-    return connect(
-        config,
-        concurrency=config.concurrency,
-        max_attempts=config.max_attempts,
-        retry=config.retry,
-        rate=config.rate_limit,
-        slice_size=_slice_size(config),
-        max_outage_s=config.max_outage,
+    return connect_job(
+        run.config,
         metrics=run.metrics,
         offload=offload,
         runtime=run.runtime,
         on_retry=run.observer.on_retry,
+        share=share,
     )
 
 
@@ -203,6 +205,8 @@ class _Scoring:
         signature: ModelSignature,
         offload: Offload,
         job: Job | None,
+        *,
+        share: Share,
     ) -> None:
         config = run.config
         schema = opened.reader.schema
@@ -225,6 +229,15 @@ class _Scoring:
         self._kept, self._columns = kept, {*kept, *sent}
         self._protocol, self._client, self._job = protocol, client, job
         check_collisions(kept, self._output_names(), config.prefix)
+        self._pool: ProcessPool | None = None
+        if share.of > 1:
+            self._pool = process_pool(
+                run,
+                share,
+                (client, self._predictor),
+                sent=[schema.field(name) for name in sent],
+                folder=folder,
+            )
 
     async def run(self, sink: BatchSink, earlier: UnfinishedOutput | None) -> None:
         """Score all rows, or those that come after the ones of an earlier run."""
@@ -247,7 +260,7 @@ class _Scoring:
         window.expect(1, _array_bytes(self._predictor.signature))
 
         async def score(chunk: Chunk) -> ScoredBatch:
-            scored = await self._predictor.score(chunk)
+            scored = await (self._pool or self._predictor).score(chunk)
             window.one_at_a_time = self._predictor.decoder is None
             window.max_rows = self._window_rows()
             window.expect(chunk.rows.num_rows, scored.result_bytes)
@@ -262,7 +275,7 @@ class _Scoring:
             start_row = 0 if earlier is None else await self._go_on(earlier, writer)
             if metrics.rows_scored:
                 self._predictor.refusals.scored()
-            async with watching(self._watch_model()):
+            async with watching(self._watch_model()), self._other_processes():
                 await ordered_map(self._chunks(batch_rows, start_row), score, write, window)
             if metrics.requests:
                 # What changed since the last look must not come into a file that is whole.
@@ -271,10 +284,14 @@ class _Scoring:
         finally:
             writer.close()
 
+    def _other_processes(self) -> AbstractAsyncContextManager[None]:
+        return nullcontext() if self._pool is None else self._pool.running()
+
     def _window_rows(self) -> int:
         """Rows for some requests a slot, so that one slow request does not stop the others."""
-        requests = max(_MIN_WINDOW_REQUESTS, 4 * self._client.limit)
-        return requests * _chunk_rows(self._run.config)
+        least = _MIN_WINDOW_REQUESTS * (self._pool.size if self._pool else 1)
+        requests = max(least, 4 * (self._pool or self._client).limit)
+        return requests * chunk_rows(self._run.config)
 
     def _count_total(self) -> None:
         total, limit = self._opened.reader.num_rows, self._run.config.limit
@@ -362,17 +379,6 @@ class _Scoring:
                 without_classes(self._predictor.signature), probs=self._run.config.probs
             ).fields
         ]
-
-
-def _chunk_rows(config: ScoreConfig) -> int:
-    return AUTO_ROWS if config.batch_size == "auto" else config.batch_size
-
-
-def _slice_size(config: ScoreConfig) -> SliceSize:
-    """Rows a request: a size that was asked for gives way to a 413 alone."""
-    return SliceSize(
-        _chunk_rows(config), timeout_s=config.timeout if config.batch_size == "auto" else None
-    )
 
 
 def _array_bytes(signature: ModelSignature) -> int:

@@ -6,7 +6,7 @@
 Under a minute. What is compared are processor seconds a row of the loop and of batchscore, the
 least of some rounds that take turns: a machine busy with other things changes them little. A job
 that only waits uses no processor, so one more ratio tells how near a job comes to what its
-requests in flight allow when the server takes its time. What falls short is measured once more.
+requests in flight allow when the server takes its time. What falls short is measured again, twice.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 EXPECTED = HERE / "expected.json"
 MAY_FALL = 0.25
+MORE_TRIES = 2
 ROUNDS = 2
 ROWS = 200_000
 # The loop is given one row of so many, so that it takes about as long.
@@ -78,9 +79,11 @@ def main() -> int:
     for name, measure in RATIOS.items():
         least = expected[name] * (1 - MAY_FALL)
         found = measure()
-        if found < least:
-            print(f"{name}: {found:.2f}, less than {least:.2f}; once more")
-            found = measure()
+        for _ in range(MORE_TRIES):
+            if found >= least:
+                break
+            print(f"{name}: {found:.2f}, less than {least:.2f}; once more", flush=True)
+            found = max(found, measure())
         print(f"{name}: {found:.2f}, expected {expected[name]:.2f}", flush=True)
         if found < least:
             fallen.append(f"{name} fell from {expected[name]:.2f} to {found:.2f}")

@@ -19,8 +19,8 @@ INPUT = (
     "image_root", "keep", "drop", "limit",
 )  # fmt: skip
 SENDING = (
-    "batch_size", "max_batch_bytes", "concurrency", "rate_limit", "timeout", "max_attempts",
-    "max_outage", "max_failed_rows", "max_response_bytes",
+    "batch_size", "max_batch_bytes", "concurrency", "processes", "rate_limit", "timeout",
+    "max_attempts", "max_outage", "max_failed_rows", "max_response_bytes",
 )  # fmt: skip
 DEPLOYMENT = (
     "url", "token_command", "token_file", "protocol", "classes", "ca_bundle", "header",
@@ -35,7 +35,8 @@ METAVARS = {
     "map": "FEATURE=COLUMN", "type": "COLUMN=TYPE", "delimiter": "CHAR|tab",
     "encoding": "NAME", "source_column": "NAME", "image_root": "FOLDER", "work_dir": "FOLDER",
     "keep": "COLUMN,...|all|none", "drop": "COLUMN,...", "limit": "ROWS",
-    "batch_size": "ROWS|auto", "concurrency": "N|auto", "rate_limit": "RATE",
+    "batch_size": "ROWS|auto", "concurrency": "N|auto",
+    "processes": "N|auto", "rate_limit": "RATE",
     "max_attempts": "N", "max_outage": "TIME", "max_failed_rows": "N|P%", "classes": "A,B,...",
     "report": "FILE", "protocol": "NAME",
 }  # fmt: skip

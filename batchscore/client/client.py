@@ -5,37 +5,39 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import TYPE_CHECKING, TypeVar
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
 
+from batchscore.client.authorized import Authorized, Send
 from batchscore.client.controller import Outcome, Result, RetryBudget
+from batchscore.client.limiter import load_result
 from batchscore.client.outage import Outage
-from batchscore.client.retry import RetryPolicy, after, parse_retry_after
+from batchscore.client.retry import RetryPolicy, after
+from batchscore.client.share import WHOLE
 from batchscore.client.token import SharedToken
 from batchscore.client.transport import monotonic_s
 from batchscore.client.tries import Tries
 from batchscore.errors import (
     AttemptError,
-    AttemptTimeoutError,
     ConnectionFailedError,
     DecodeError,
     DeploymentAwayError,
     HTTPStatusError,
     MetadataError,
     ModelChangedError,
-    RefusedError,
     RowsRefusedError,
     UnreachableError,
 )
 from batchscore.protocols.base import Request, Response, Treatment
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Collection, Mapping
     from contextlib import AbstractAsyncContextManager
 
     from batchscore.client.controller import SliceSize
     from batchscore.client.limiter import Limiter
+    from batchscore.client.share import Share
     from batchscore.client.transport import Transport
     from batchscore.endpoint import Endpoint
     from batchscore.metrics import RunMetrics
@@ -46,15 +48,12 @@ if TYPE_CHECKING:
 _log = logging.getLogger("batchscore")
 
 T = TypeVar("T")
-Send = Callable[[Request, Mapping[str, str]], Awaitable[Response]]
 
 # Before the first answer ever, an unreachable host is more likely a typing error than an outage.
 # One more connection may be tried at the end of this time, and takes up to 5 s.
 _FIRST_ANSWER_WITHIN_S = 4.0
 _CHECK_WITHIN_S = 10.0
 _SILENT_PROBES = 3
-# Shorter header values are no secrets, and taking them out would garble a message.
-_SHORTEST_SECRET = 4
 # Turns of the event loop that whoever waits for a slot needs to wake up and to write its request.
 # Answers often come many at once; if each were read first, the server would idle meanwhile.
 _TURNS_TO_SEND = 2
@@ -65,6 +64,10 @@ class Client:
 
     A worker holds a slot of the limiter only while its request is under way, never while it
     backs off.
+
+    Attributes:
+        answered_s: when a good answer came last, to anybody who sends for this job.
+        on_pause: told for how many seconds the server asked not to be sent anything.
     """
 
     def __init__(
@@ -82,23 +85,35 @@ class Client:
         max_outage_s: float = 0.0,
         secrets: Collection[str] = (),
         on_retry: Callable[[str, int, float], None] = lambda _code, _attempt, _wait: None,
+        share: Share = WHOLE,
     ) -> None:
         self._endpoint = endpoint
-        self._secrets = {secret for secret in secrets if len(secret) >= _SHORTEST_SECRET}
         self._protocol = protocol
         self._transport = transport
         self._limiter = limiter
         self._policy = policy
         self._slice_size = slice_size
-        self._budget = RetryBudget()
+        self._budget = RetryBudget(share.of)
         self._metrics = metrics
         self._metrics.limit = limiter.limit
         self._offload = offload
         self._on_retry = on_retry
         self._token = SharedToken(read_token, offload)
-        self._outage = Outage(max_outage_s, endpoint.host_and_port, self.check_model)
-        self._fingerprint: str | None = None
-        self._answered_s = -math.inf
+        self._authorized = Authorized(endpoint, protocol, policy, self._token, secrets)
+        self._outage = Outage(max_outage_s, endpoint.host_and_port, self.check_model, share.turns)
+        self._fingerprint = share.fingerprint
+        self.answered_s = -math.inf
+        self.on_pause: Callable[[float], None] = lambda _seconds: None
+
+    async def token(self, refused: str | None, *, is_refused: bool) -> str | None:
+        """The token; where one was refused, another if the source has one by now."""
+        if is_refused:
+            return await self._token.renewed(refused)
+        return await self._token.current()
+
+    def pause(self, seconds: float) -> None:
+        """Send nothing for so long: the server asked for it, of this process or another."""
+        self._limiter.pause(seconds)
 
     @property
     def limit(self) -> int:
@@ -129,7 +144,7 @@ class Client:
             try:
                 return self._protocol.parse_metadata(response)
             except MetadataError as error:
-                text = f"{self._endpoint.shown}: {self._without_secrets(str(error))}"
+                text = f"{self._endpoint.shown}: {self._authorized.without_secrets(str(error))}"
                 raise MetadataError(text) from error
 
         try:
@@ -207,11 +222,11 @@ class Client:
                 tries.failed(error)
                 # Its traceback holds the answer in memory, for as long as this request is retried.
                 error.__traceback__ = None
-                raise DecodeError(self._without_secrets(str(error))) from error
+                raise DecodeError(self._authorized.without_secrets(str(error))) from error
             except AttemptError as error:
                 tries.failed(error)
                 raise
-            self._answered_s = max(self._answered_s, arrived_s)
+            self.answered_s = max(self.answered_s, arrived_s)
             return result
 
         self._budget.on_request()
@@ -219,7 +234,7 @@ class Client:
             return await self._tried(attempt, tries)
         except AttemptError as error:
             # When an answer came counts, not when it was read.
-            others_answered = self._answered_s > tries.others_since_s
+            others_answered = self.answered_s > tries.others_since_s
             if self._policy.blames_rows(error, others_answered=others_answered):
                 # Rows that always time out would take their time again to be sure of them.
                 is_certain = tries.all_timed_out or self._policy.blames_rows(
@@ -301,7 +316,7 @@ class Client:
             return response
         except AttemptError as error:
             error.lasted_s = monotonic_s() - started
-            result, asked_to_wait = _result(error), bool(error.retry_after_s)
+            result, asked_to_wait = load_result(error), bool(error.retry_after_s)
             raise
         finally:
             outcome = Outcome(ticket, result, monotonic_s() - started, rows, asked_to_wait)
@@ -357,70 +372,14 @@ class Client:
         return response
 
     async def _try(self, request: Request, send: Send) -> Response:
-        """One try; a refused token is read again once for all workers, and costs no attempt."""
-        token = await self._token.current()
-        response = await send(request, self._authorization(token))
-        if response.status == 401:
-            fresh = await self._token.renewed(token)
-            if fresh != token:
-                response = await send(request, self._authorization(fresh))
-        if 200 <= response.status < 300:
-            return response
-        raise self._error(response, token)
-
-    def _without_secrets(self, text: str, token: str | None = None) -> str:
-        """A server's words, which may quote what it was sent."""
-        for secret in {*self._secrets, *([token] if token else [])}:
-            text = text.replace(secret, "[secret]")
-        return text
-
-    def _authorization(self, token: str | None) -> dict[str, str]:
-        if token is not None:
-            return {"Authorization": f"Bearer {token}"}
-        if self._endpoint.login is not None:
-            return {"Authorization": f"Basic {self._endpoint.basic_login}"}
-        return {}
-
-    def _error(self, response: Response, token: str | None) -> AttemptError | RefusedError:
-        error = HTTPStatusError(
-            response.status,
-            self._without_secrets(self._protocol.error_text(response), token),
-            retry_after_s=parse_retry_after(response.headers.get("retry-after")),
-        )
-        if self._policy.treatment(error) is Treatment.STOP:
-            advice = _ADVICE.get(response.status, "")
-            return RefusedError(
-                f"{self._endpoint.shown} answered {response.status}: {error}{advice}"
-            )
-        if error.retry_after_s is not None:
-            self._limiter.pause(error.retry_after_s)
-        return error
-
-
-_ADVICE = {
-    401: "; check the token (BATCHSCORE_TOKEN, --token-file or --token-command)",
-    403: "; is the deployment enabled, and the token its own?",
-    404: "; check --url: it ends in /deployment/ID/forward",
-    407: "; check the login of the proxy that HTTP_PROXY names",
-}
-
-
-def _result(error: AttemptError) -> Result:
-    """What an error says about the load."""
-    if isinstance(error, AttemptTimeoutError):
-        return Result.TIMEOUT
-    if isinstance(error, HTTPStatusError):
-        return _LOAD.get(error.status, Result.OTHER)
-    return Result.OTHER
-
-
-_LOAD = {
-    408: Result.TIMEOUT,
-    413: Result.TOO_LARGE,
-    429: Result.OVERLOADED,
-    503: Result.OVERLOADED,
-    504: Result.TIMEOUT,
-}
+        """One try; where the server asks to wait, all workers do."""
+        try:
+            return await self._authorized.send(request, send)
+        except AttemptError as error:
+            if error.retry_after_s is not None:
+                self.pause(error.retry_after_s)
+                self.on_pause(error.retry_after_s)
+            raise
 
 
 class _AfreshError(Exception):

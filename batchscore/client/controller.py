@@ -357,24 +357,28 @@ class RetryBudget:
     """Retries are at most a share of the requests, and a few a second.
 
     A retry over the budget is not dropped: it waits for its turn, which the time brings.
+
+    Args:
+        parts: among how many processes the job's budget is divided.
     """
 
     SHARE = 0.2
     PER_SECOND = 5.0
     BURST = 30.0
 
-    def __init__(self) -> None:
-        self._balance = self.BURST
+    def __init__(self, parts: int = 1) -> None:
+        self._burst, self._per_second = self.BURST / parts, self.PER_SECOND / parts
+        self._balance = self._burst
         self._at: float | None = None
 
     def on_request(self) -> None:
         """A request is sent for the first time."""
-        self._balance = min(self.BURST, self._balance + self.SHARE)
+        self._balance = min(self._burst, self._balance + self.SHARE)
 
     def reserve(self, now: float) -> float:
         """Take the place of one retry; how many seconds from now it is."""
         if self._at is not None:
-            self._balance += self.PER_SECOND * (now - self._at)
+            self._balance += self._per_second * (now - self._at)
         self._at = now
-        self._balance = min(self.BURST, self._balance) - 1
-        return max(0.0, -self._balance / self.PER_SECOND)
+        self._balance = min(self._burst, self._balance) - 1
+        return max(0.0, -self._balance / self._per_second)

@@ -8,10 +8,13 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from batchscore.client.transport import monotonic_s
+from batchscore.client.turns import LocalTurns
 from batchscore.errors import AttemptError, OutageError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from batchscore.client.turns import Turns
 
 _log = logging.getLogger("batchscore")
 
@@ -29,19 +32,23 @@ class Outage:
         max_outage_s: how long a deployment may be away before the job ends.
         place: the deployment's host and port, for messages.
         on_return: called once after each outage, before anybody goes on; may end the job.
+        turns: gives the suspects their turns; None: there are no other processes.
     """
 
     def __init__(
-        self, max_outage_s: float, place: str, on_return: Callable[[], Awaitable[None]]
+        self,
+        max_outage_s: float,
+        place: str,
+        on_return: Callable[[], Awaitable[None]],
+        turns: Turns | None = None,
     ) -> None:
         self._max_outage_s = max_outage_s
         self._place = place
         self._on_return = on_return
         self._open = asyncio.Event()
         self._open.set()
-        self._suspects = 0
-        self._turn = asyncio.Lock()
-        self._is_away = False
+        self._turns = turns or LocalTurns()
+        self._turns.join(self)
 
     async def passed(self) -> bool:
         """Wait until the deployment is there for everybody; whether that took waiting."""
@@ -50,19 +57,23 @@ class Outage:
         await self._open.wait()
         return True
 
+    def hold(self) -> None:
+        """See ``Member``."""
+        self._open.clear()
+
+    async def held(self) -> None:
+        """See ``Member``; there is nothing to wait for."""
+
+    def go_on(self) -> None:
+        """See ``Member``."""
+        self._open.set()
+
     @asynccontextmanager
     async def alone(self) -> AsyncIterator[None]:
         """Hold everybody else back; suspects have their turns one after another."""
         self._open.clear()
-        self._is_away = True
-        self._suspects += 1
-        try:
-            async with self._turn:
-                yield
-        finally:
-            self._suspects -= 1
-            if self._suspects == 0:
-                self._open.set()
+        async with self._turns.alone():
+            yield
 
     async def ride_out(self, error: AttemptError, probe: Callable[[], Awaitable[bool]]) -> None:
         """Wait until the deployment is back, inside ``alone``.
@@ -76,19 +87,19 @@ class Outage:
         Raises:
             OutageError: it was away for too long.
         """
-        if not self._is_away:
+        if not self._turns.is_away:
             return
         began = monotonic_s()
         if self._max_outage_s > 0:
             _log.warning("%s is away (%s); waiting for it", self._place, error)
         await self._probe_until_back(began, error, probe)
         await self._on_return()
-        self._is_away = False
+        self._turns.is_away = False
         _log.warning("%s is back after %.0f s", self._place, monotonic_s() - began)
 
     def went_away_again(self) -> None:
         """A request that was alone in flight got no answer."""
-        self._is_away = True
+        self._turns.is_away = True
 
     async def _probe_until_back(
         self, began: float, error: AttemptError, probe: Callable[[], Awaitable[bool]]

@@ -119,6 +119,21 @@ def test_a_server_that_echoes_the_token_does_not_get_it_into_the_file(tmp_path):
     assert all("denied for Bearer [secret]" in error for error in errors)
 
 
+def test_a_server_that_echoes_a_token_that_was_read_anew_does_not_get_it_out_either(tmp_path):
+    """After a 401 the token is another one, and its words are taken out just the same."""
+    tokens = iter(["FIRSTSECRET", "SECONDSECRET", "THIRDSECRET"])
+
+    def script(request):
+        return faults.status(401, f"no good: {request.headers['authorization']}")
+
+    with FaultServer(*LINEAR, script=script) as server, pytest.raises(RefusedError) as caught:
+        batchscore.score(
+            write_rows(tmp_path, 3), tmp_path / "out.arrow", url=server.url,
+            token=lambda: next(tokens), concurrency=1,
+        )  # fmt: skip
+    assert "no good: Bearer [secret]" in str(caught.value)
+
+
 def test_whatever_a_server_echoes_no_secret_of_the_request_is_kept(tmp_path):
     """Header values and the query of the address are taken out of a server's words."""
 

@@ -1,0 +1,100 @@
+"""One try of a request, with the token; an answer that is none becomes an error."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING
+
+from batchscore.client.retry import parse_retry_after
+from batchscore.errors import AttemptError, HTTPStatusError, RefusedError
+from batchscore.protocols.base import Request, Response, Treatment
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from batchscore.client.retry import RetryPolicy
+    from batchscore.client.token import SharedToken
+    from batchscore.endpoint import Endpoint
+    from batchscore.protocols.base import WireProtocol
+
+Send = Callable[[Request, Mapping[str, str]], Awaitable[Response]]
+
+# Shorter header values are no secrets, and taking them out would garble a message.
+_SHORTEST_SECRET = 4
+_ADVICE = {
+    401: "; check the token (BATCHSCORE_TOKEN, --token-file or --token-command)",
+    403: "; is the deployment enabled, and the token its own?",
+    404: "; check --url: it ends in /deployment/ID/forward",
+    407: "; check the login of the proxy that HTTP_PROXY names",
+}
+
+
+class Authorized:
+    """Sends requests to a deployment that wants to know who sends them."""
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        protocol: WireProtocol,
+        policy: RetryPolicy,
+        token: SharedToken,
+        secrets: Collection[str],
+    ) -> None:
+        """Remember what is needed.
+
+        Args:
+            endpoint: the deployment.
+            protocol: reads the server's words.
+            policy: says which answers stop the job.
+            token: shared by all workers.
+            secrets: what no message may show, beside the token.
+        """
+        self._endpoint = endpoint
+        self._protocol = protocol
+        self._policy = policy
+        self._token = token
+        self._secrets = {secret for secret in secrets if len(secret) >= _SHORTEST_SECRET}
+
+    async def send(self, request: Request, send: Send) -> Response:
+        """One try; a refused token is read again once for all workers, and costs no attempt.
+
+        Raises:
+            HTTPStatusError: the answer's status is not 2xx.
+            RefusedError: it is one that stops the job.
+        """
+        token = await self._token.current()
+        response = await send(request, self._authorization(token))
+        if response.status == 401:
+            fresh = await self._token.renewed(token)
+            if fresh != token:
+                token = fresh
+                response = await send(request, self._authorization(token))
+        if 200 <= response.status < 300:
+            return response
+        raise self._error(response, token)
+
+    def without_secrets(self, text: str, token: str | None = None) -> str:
+        """A server's words, which may quote what it was sent."""
+        for secret in {*self._secrets, *([token] if token else [])}:
+            text = text.replace(secret, "[secret]")
+        return text
+
+    def _authorization(self, token: str | None) -> dict[str, str]:
+        if token is not None:
+            return {"Authorization": f"Bearer {token}"}
+        if self._endpoint.login is not None:
+            return {"Authorization": f"Basic {self._endpoint.basic_login}"}
+        return {}
+
+    def _error(self, response: Response, token: str | None) -> AttemptError | RefusedError:
+        error = HTTPStatusError(
+            response.status,
+            self.without_secrets(self._protocol.error_text(response), token),
+            retry_after_s=parse_retry_after(response.headers.get("retry-after")),
+        )
+        if self._policy.treatment(error) is Treatment.STOP:
+            advice = _ADVICE.get(response.status, "")
+            return RefusedError(
+                f"{self._endpoint.shown} answered {response.status}: {error}{advice}"
+            )
+        return error

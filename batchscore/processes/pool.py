@@ -1,0 +1,197 @@
+"""The first process's side: it starts the others, gives them chunks and answers what they ask."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from batchscore.batches import ScoredBatch
+from batchscore.client.turns import LocalTurns
+from batchscore.pipeline import watching
+from batchscore.processes.child import Child
+from batchscore.processes.messages import Answered, Pause, Setup
+from batchscore.processes.places import Places
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Sequence
+
+    from batchscore.batches import Chunk
+    from batchscore.client.client import Client
+    from batchscore.client.share import Share
+    from batchscore.codecs import ImageFolder
+    from batchscore.metrics import RunMetrics
+    from batchscore.predictor import Predictor
+    from batchscore.run import Run
+
+_log = logging.getLogger("batchscore")
+_TELL_EVERY_S = 0.25
+
+
+class _Here:
+    """This process, as one of those that score."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self.taken = 0
+
+    @property
+    def places(self) -> int:
+        # So many requests at once, and something to go on with.
+        return self._client.limit + 2
+
+
+class ProcessPool:
+    """Scores chunks in several processes, this one among them.
+
+    ``score`` decides one chunk, any number of them at a time, inside ``running``, which raises
+    what another process found, or ``WorkerLostError`` where one is gone. The other processes are
+    started as soon as one row was scored: until then it may be that the file is bad throughout,
+    or that the classes are to be learned.
+
+    Args:
+        setup: what the others have to know of the job; the number and what was learned of the
+            signature are put in when they start.
+        predictor, client: score in this process.
+        turns: gives turns to all processes while the deployment is away.
+        metrics: count for all processes.
+        on_retry: told of each retry in another process.
+    """
+
+    def __init__(
+        self,
+        *,
+        setup: Setup,
+        predictor: Predictor,
+        client: Client,
+        turns: LocalTurns,
+        metrics: RunMetrics,
+        on_retry: Callable[[str, int, float], None],
+    ) -> None:
+        self._setup = setup
+        self._predictor, self.client, self.turns = predictor, client, turns
+        self.metrics, self.on_retry = metrics, on_retry
+        self._here = _Here(client)
+        self._children = [Child(self, number) for number in range(1, setup.of)]
+        self._places: Places[_Here | Child] = Places([*self._children, self._here])
+        self._may_start = asyncio.Event()
+        self._answered_s = client.answered_s
+        client.on_pause = self.pause
+
+    @property
+    def size(self) -> int:
+        """How many processes there are, this one included."""
+        return 1 + len(self._children)
+
+    @property
+    def limit(self) -> int:
+        """How many requests may be in flight now, in all processes."""
+        return self.client.limit + self.metrics.other_limits
+
+    async def score(self, chunk: Chunk) -> ScoredBatch:
+        """Decide every row of a chunk, in whichever process has room."""
+        place = await self._places.take()
+        try:
+            if isinstance(place, Child):
+                return await self._score_there(place, chunk)
+            scored = await self._predictor.score(chunk)
+        finally:
+            self._places.give_back(place)
+        if self._predictor.decoder is not None and self._predictor.refusals.any_scored:
+            self._may_start.set()
+        return scored
+
+    async def _score_there(self, child: Child, chunk: Chunk) -> ScoredBatch:
+        rows = chunk.rows.columns.select(child.columns)
+        found, predictions = await child.score(rows, chunk.rows.failures)
+        if predictions is None:
+            return ScoredBatch(chunk, None, found)
+        assert self._predictor.decoder is not None  # noqa: S101 - for the type checker
+        schema = pa.schema(self._predictor.decoder.fields)
+        columns = tuple(pa.ipc.read_record_batch(predictions, schema).columns)
+        return ScoredBatch(chunk, columns, found)
+
+    async def _run(self) -> None:
+        """Start the other processes when it is time for them, and stay with them until the end."""
+        await self._may_start.wait()
+        setup = replace(self._setup, signature=self._predictor.signature)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._tell_of_answers())
+            for number, child in enumerate(self._children, start=1):
+                group.create_task(child.run(replace(setup, number=number)))
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """The other processes, beside the body; an error of theirs ends it, its end ends them."""
+        async with watching(self._run()):
+            yield
+            for child in self._children:
+                child.is_done = True
+
+    def refresh(self) -> None:
+        """A process may have room for more chunks."""
+        self._places.refresh()
+
+    def pause(self, seconds: float, origin: Child | None = None) -> None:
+        """A server that asked one process to wait asked them all."""
+        if origin is not None:
+            self.client.pause(seconds)
+        for child in self._children:
+            if child is not origin and child.is_ready:
+                child.tell(Pause(seconds))
+
+    async def _tell_of_answers(self) -> None:
+        """A server that answers one process is there for all of them."""
+        while True:
+            await asyncio.sleep(_TELL_EVERY_S)
+            if self.client.answered_s > self._answered_s:
+                self._answered_s = self.client.answered_s
+                for child in self._children:
+                    if child.is_ready:
+                        child.tell(Answered(self._answered_s))
+
+
+def process_pool(
+    run: Run,
+    share: Share,
+    here: tuple[Client, Predictor],
+    *,
+    sent: Sequence[pa.Field],
+    folder: ImageFolder | None,
+) -> ProcessPool:
+    """The pool for a run.
+
+    Args:
+        run: the run.
+        share: this process's part of the limits; its turns are those of all processes.
+        here: what scores in this process.
+        sent: the columns that serve the features, in their order.
+        folder: where the files are that cells name.
+    """
+    client, predictor = here
+    assert isinstance(share.turns, LocalTurns)  # noqa: S101 - the first process gives the turns
+    # One column may serve several features.
+    columns = {field.name: field for field in sent}
+    setup = Setup(
+        config=run.config.model_copy(update={"token": None}),
+        number=share.number,
+        of=share.of,
+        signature=predictor.signature,
+        fingerprint=run.fingerprint or "",
+        rows=pa.schema(list(columns.values())),
+        sent=tuple(field.name for field in sent),
+        folder=folder,
+        log_level=_log.getEffectiveLevel(),
+    )
+    return ProcessPool(
+        setup=setup,
+        predictor=predictor,
+        client=client,
+        turns=share.turns,
+        metrics=run.metrics,
+        on_retry=run.observer.on_retry,
+    )
