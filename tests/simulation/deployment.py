@@ -130,11 +130,34 @@ class SimulatedDeployment:
         self, request: Request, headers: Mapping[str, str], options: TransportOptions
     ) -> Response:
         """As ``Transport.send``."""
+        rows = [int(row["x"]) for row in json.loads(request.body)["rows"]] if request.body else []
+        key = (rows[0], len(rows)) if rows else _SPECIFICATION
+        try:
+            response = await self._in_time(request, headers, options, rows)
+        except BaseException as error:
+            self._failed[key] += 1
+            self._trace(f"{_shown(rows)}: {error!r}")
+            raise
+        self._trace(f"{_shown(rows)}: {response.status} {response.body[:60]!r}")
+        is_over = response.status < 500 and response.status not in {401, 408, 429}
+        if is_over and _is_good(response, rows):
+            self._failed[key] = 0
+        elif response.status != 401:  # which spends no attempt
+            self._failed[key] += 1
+        return response
+
+    async def _in_time(
+        self,
+        request: Request,
+        headers: Mapping[str, str],
+        options: TransportOptions,
+        rows: list[int],
+    ) -> Response:
         fate: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._in_flight[fate] = None
         try:
             async with asyncio.timeout(options.timeout_s):
-                work = asyncio.ensure_future(self._answer(request, headers, options))
+                work = asyncio.ensure_future(self._answer(request, headers, rows))
                 try:
                     await asyncio.wait({work, fate}, return_when=asyncio.FIRST_COMPLETED)
                     if fate.done():
@@ -150,37 +173,24 @@ class SimulatedDeployment:
             fate.cancel()
 
     async def _answer(
-        self, request: Request, headers: Mapping[str, str], options: TransportOptions
+        self, request: Request, headers: Mapping[str, str], rows: list[int]
     ) -> Response:
         await asyncio.sleep(self._random.expovariate(1 / 0.002))
         self._look()
-        rows = [int(row["x"]) for row in json.loads(request.body)["rows"]] if request.body else []
-        key = (rows[0], len(rows)) if rows else _SPECIFICATION
         if self._away is not None:
-            self._failed[key] += 1
             return await self._answer_in_its_place(self._away)
         if not self._accepts(request, headers.get("Authorization")):
             return _error(401, "the token has expired")
-        if request.body is None:
+        if not rows:
             return await self._described()
         if rows[0] < self.resumed:
             self.violations.append(f"row {rows[0]} was sent, though {self.resumed} were written")
         self._asked += 1
         self.most_in_flight = max(self.most_in_flight, self._asked)
         try:
-            response = await self._scored(rows, key)
-        except BaseException as error:
-            self._trace(f"rows {rows[0]} to {rows[-1]}: {error!r}")
-            self._failed[key] += 1
-            raise
+            return await self._scored(rows)
         finally:
             self._asked -= 1
-        if response.status >= 500 or response.status in {408, 429} or not _is_good(response, rows):
-            self._failed[key] += 1
-        else:
-            self._failed[key] = 0
-        self._trace(f"rows {rows[0]} to {rows[-1]}: {response.status} {response.body[:60]!r}")
-        return response
 
     async def _answer_in_its_place(self, away: _Away) -> Response:
         match away.kind:
@@ -194,15 +204,12 @@ class SimulatedDeployment:
 
     async def _described(self) -> Response:
         await asyncio.sleep(self._plan.latency_s)
-        key = _SPECIFICATION
-        if self._random.random() < self._plan.fault_share and not self._failed[key]:
-            self._failed[key] += 1
+        if self._random.random() < self._plan.fault_share and not self._failed[_SPECIFICATION]:
             return _error(500, "no specification now")
-        self._failed[key] = 0
         return _json(_specification(self._plan, changed=self.has_changed(_now())))
 
-    async def _scored(self, rows: list[int], key: tuple[int, int]) -> Response:
-        plan = self._plan
+    async def _scored(self, rows: list[int]) -> Response:
+        plan, key = self._plan, (rows[0], len(rows))
         # One attempt is left at least: then everything goes well.
         must_do = self._failed[key] >= int(plan.options["max_attempts"]) - 1  # type: ignore[call-overload]
         if plan.max_rows is not None and len(rows) > plan.max_rows:
@@ -315,8 +322,12 @@ def _error(status: int, message: str, headers: Mapping[str, str] | None = None) 
     return Response(status, body, headers or {})
 
 
+def _shown(rows: list[int]) -> str:
+    return f"rows {rows[0]} to {rows[-1]}" if rows else "the specification"
+
+
 def _is_good(response: Response, rows: list[int]) -> bool:
-    if response.status != 200:
+    if response.status != 200 or not rows:
         return True
     try:
         return len(json.loads(response.body)["rows"]) == len(rows)
