@@ -383,7 +383,9 @@ def test_a_run_can_be_cancelled_wherever_it_stands(tmp_path, monkeypatch, name):
             assert out.read_bytes() == whole.read_bytes()
             assert not Path(f"{out}.partial").exists()
             out.unlink()
-    assert set(case.stood_in) <= stood_in, sorted(stood_in)
+    # Every step in the slow lane meets them all; in samples one may be missed.
+    missed = set(case.stood_in) - stood_in
+    assert len(missed) <= (_STRIDE > 1), (missed, sorted(stood_in))
     gc.collect()
 
 
