@@ -11,6 +11,8 @@ from faultserver.background import Listener, abort_with_reset
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+_BUFFER_BYTES = 2**18
+_LEAST_ROOM_BYTES = 2**16
 _REASONS = {status.value: status.phrase for status in HTTPStatus}
 
 
@@ -75,15 +77,19 @@ class Exchange:
         self.connection.transport.write(data)
 
 
-class Connection(asyncio.Protocol):
-    """Parses the requests of one connection, one at a time."""
+class Connection(asyncio.BufferedProtocol):
+    """Parses the requests of one connection, one at a time.
+
+    What has arrived and is not yet taken stands in ``_buffer`` from ``_start`` to ``_end``.
+    """
 
     transport: asyncio.Transport
 
     def __init__(self, handler: Handler, listener: Listener) -> None:
         self._handler = handler
         self._listener = listener
-        self._buffer = bytearray()
+        self._buffer = bytearray(_BUFFER_BYTES)
+        self._start = self._end = 0
         self._exchange: Exchange | None = None
         self._complete = False
         self._chunks: list[bytes] = []
@@ -100,8 +106,20 @@ class Connection(asyncio.Protocol):
             self._exchange.open = False
             self._handler.on_gone(self._exchange)
 
-    def data_received(self, data: bytes) -> None:
-        self._buffer += data
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Room for what arrives; what is there already moves where that is needed."""
+        if self._start == self._end:
+            self._start = self._end = 0
+        if len(self._buffer) - self._end < _LEAST_ROOM_BYTES:
+            waiting = self._peek(self._end)
+            if 2 * len(waiting) > len(self._buffer):
+                self._buffer = bytearray(2 * len(self._buffer))
+            self._start, self._end = 0, len(waiting)
+            self._buffer[: self._end] = waiting
+        return memoryview(self._buffer)[self._end :]
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._end += nbytes
         if not self._complete:
             self._advance()
 
@@ -110,7 +128,7 @@ class Connection(asyncio.Protocol):
         self._exchange, self._complete = None, False
         if self.last:
             self.transport.close()
-        elif self._buffer:
+        elif self._start < self._end:
             asyncio.get_running_loop().call_soon(self._advance)
 
     def _advance(self) -> None:
@@ -138,11 +156,11 @@ class Connection(asyncio.Protocol):
         self.transport.close()
 
     def _read_head(self) -> None:
-        end = self._buffer.find(b"\r\n\r\n")
+        end = self._find(b"\r\n\r\n")
         if end < 0:
             return
-        first, *lines = self._buffer[:end].decode("latin-1").split("\r\n")
-        del self._buffer[: end + 4]
+        first, *lines = self._peek(end).decode("latin-1").split("\r\n")
+        self._start = end + 4
         method, target, version = first.split(" ")
         headers = {}
         for line in lines:
@@ -165,18 +183,24 @@ class Connection(asyncio.Protocol):
 
     def _take(self, length: int, after: int = 0) -> bytes | None:
         """So many bytes, and some after them that are dropped, once all have arrived."""
-        if len(self._buffer) < length + after:
+        if self._end - self._start < length + after:
             return None
-        taken = bytes(memoryview(self._buffer)[:length])
-        del self._buffer[: length + after]
+        taken = self._peek(self._start + length)
+        self._start += length + after
         return taken
 
+    def _find(self, mark: bytes) -> int:
+        return self._buffer.find(mark, self._start, self._end)
+
+    def _peek(self, end: int) -> bytes:
+        return bytes(memoryview(self._buffer)[self._start : end])
+
     def _read_chunks(self) -> bytes | None:
-        while (end := self._buffer.find(b"\r\n")) >= 0:
-            size = int(self._buffer[:end].partition(b";")[0], 16)
-            if len(self._buffer) < end + 2 + size + 2:
+        while (end := self._find(b"\r\n")) >= 0:
+            size = int(self._peek(end).partition(b";")[0], 16)
+            if self._end < end + 2 + size + 2:
                 return None
-            del self._buffer[: end + 2]
+            self._start = end + 2
             chunk = self._take(size, after=2)
             if not chunk:  # No trailers: nobody who talks to this server sends any.
                 return b"".join(self._chunks)
