@@ -74,10 +74,13 @@ class RetryTable(_Options):
     """``[retry]`` of a config file: statuses (or ``5xx``) moved to another treatment."""
 
     retry: tuple[str, ...] = Field((), description="statuses that are retried")
+    halve: tuple[str, ...] = Field(
+        (), description="statuses that halve a batch at once; a single row is retried"
+    )
     isolate: tuple[str, ...] = Field((), description="statuses that refuse the rows of a batch")
     stop: tuple[str, ...] = Field((), description="statuses that stop the job")
 
-    @field_validator("retry", "isolate", "stop", mode="before")
+    @field_validator("retry", "halve", "isolate", "stop", mode="before")
     @classmethod
     def _statuses(cls, value: object) -> object:
         values = value if isinstance(value, (list, tuple)) else [value]
@@ -89,7 +92,7 @@ class RetryTable(_Options):
 
     @model_validator(mode="after")
     def _only_once(self) -> Self:
-        everything = [*self.retry, *self.isolate, *self.stop]
+        everything = [*self.retry, *self.halve, *self.isolate, *self.stop]
         twice = {status for status in everything if everything.count(status) > 1}
         if twice:
             raise ValueError(f"status {min(twice)} stands in two lists of [retry]")

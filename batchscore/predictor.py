@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from batchscore.offload import Offload
     from batchscore.protocols.base import (
         AnswerDecoder,
+        Body,
         EncodedRows,
         Response,
         RowEncoder,
@@ -252,11 +253,11 @@ class _Slices:
             body = await self._body(row, row + 1)
         await self._client.ride_out(away, body)
 
-    async def _body(self, start: int, stop: int) -> bytes:
+    async def _body(self, start: int, stop: int) -> Body:
         if stop - start == len(self._encoded.positions):
             return self._encoded.body(start, stop)
         size = self._encoded.size(start, stop)
-        body: bytes = await self._sized(size, self._encoded.body, start, stop)
+        body: Body = await self._sized(size, self._encoded.body, start, stop)
         return body
 
 

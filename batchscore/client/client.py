@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
@@ -13,6 +13,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_aft
 from batchscore.client.authorized import Authorized, Send
 from batchscore.client.controller import Outcome, Result, RetryBudget
 from batchscore.client.limiter import load_result
+from batchscore.client.metadata import Metadata
 from batchscore.client.outage import Outage
 from batchscore.client.retry import RetryPolicy, after
 from batchscore.client.share import WHOLE
@@ -21,16 +22,11 @@ from batchscore.client.transport import monotonic_s
 from batchscore.client.tries import AfreshError, HeldError, Tries
 from batchscore.errors import (
     AttemptError,
-    ConnectionFailedError,
     DecodeError,
     DeploymentAwayError,
     HTTPStatusError,
-    MetadataError,
-    ModelChangedError,
     RowsRefusedError,
-    UnreachableError,
 )
-from batchscore.protocols.base import Request, Response, Treatment
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Mapping
@@ -43,17 +39,12 @@ if TYPE_CHECKING:
     from batchscore.endpoint import Endpoint
     from batchscore.metrics import RunMetrics
     from batchscore.offload import Offload
-    from batchscore.protocols.base import WireProtocol
+    from batchscore.protocols.base import Body, Request, Response, WireProtocol
     from batchscore.schema import ModelSignature
 
-_log = logging.getLogger("batchscore")
 
 T = TypeVar("T")
 
-# Before the first answer ever, an unreachable host is more likely a typing error than an outage.
-# One more connection may be tried at the end of this time, and takes up to 5 s.
-_FIRST_ANSWER_WITHIN_S = 4.0
-_CHECK_WITHIN_S = 10.0
 _SILENT_PROBES = 3
 # Turns of the event loop that whoever waits for a slot needs to wake up and to write its request.
 # Answers often come many at once; if each were read first, the server would idle meanwhile.
@@ -102,7 +93,16 @@ class Client:
         self._token = SharedToken(read_token, offload)
         self._authorized = Authorized(endpoint, protocol, policy, self._token, secrets)
         self._outage = Outage(max_outage_s, endpoint.host_and_port, self.check_model, share.turns)
-        self._fingerprint = share.fingerprint
+        self._metadata = Metadata(
+            endpoint,
+            protocol,
+            ask=lambda request: self._try(request, transport.send),
+            knock=lambda request: transport.send(request, {}),
+            retrying=lambda may_retry: self._retrying(may_retry, self._backoff_s),
+            is_retried=self._is_retried,
+            clean=self._authorized.without_secrets,
+            fingerprint=share.fingerprint,
+        )
         self.answered_s = -math.inf
         self.on_pause: Callable[[float], None] = lambda _seconds: None
 
@@ -127,68 +127,16 @@ class Client:
         return self._slice_size.rows if self._slice_size else None
 
     async def signature(self) -> ModelSignature:
-        """The deployment's signature.
-
-        Raises:
-            UnreachableError: nobody answers at that host within a few seconds.
-            RefusedError: the deployment refuses.
-            MetadataError: the answer is no specification.
-        """
-        request = self._protocol.metadata_request(self._endpoint.url)
-        deadline = monotonic_s() + _FIRST_ANSWER_WITHIN_S
-
-        def may_retry(error: BaseException) -> bool:
-            return self._is_retried(error) and monotonic_s() < deadline
-
-        async def attempt() -> ModelSignature:
-            response = await self._try(request, self._transport.send)
-            try:
-                return self._protocol.parse_metadata(response)
-            except MetadataError as error:
-                text = f"{self._endpoint.shown}: {self._authorized.without_secrets(str(error))}"
-                raise MetadataError(text) from error
-
-        try:
-            signature: ModelSignature = await self._retrying(may_retry, self._backoff_s)(attempt)
-        except ConnectionFailedError as error:
-            raise UnreachableError(
-                f"cannot reach {self._endpoint.host_and_port} ({error}): is the deployment "
-                "running, and is --url right?"
-            ) from error
-        except AttemptError as error:
-            text = f"{self._endpoint.shown} gives no specification: {error.code}: {error}"
-            if self._is_retried(error) and not isinstance(error, DecodeError):
-                raise UnreachableError(text) from error
-            raise MetadataError(text) from error
-        self._fingerprint = signature.fingerprint()
-        return signature
+        """The deployment's signature; see ``Metadata``."""
+        return await self._metadata.signature()
 
     async def check_model(self) -> None:
-        """Read the specification again; without an answer it is taken to be the same.
-
-        Raises:
-            ModelChangedError: it is not the one that the job began with.
-        """
-        request = self._protocol.metadata_request(self._endpoint.url)
-        try:
-            async with asyncio.timeout(_CHECK_WITHIN_S):
-                response: Response = await self._retrying(self._is_retried, self._backoff_s)(
-                    self._try, request, self._transport.send
-                )
-            fingerprint = self._protocol.parse_metadata(response).fingerprint()
-        except (AttemptError, MetadataError, TimeoutError) as error:
-            # A gateway's page in between is no other model.
-            _log.info("the specification could not be read again: %s", error)
-            return
-        if fingerprint != self._fingerprint:
-            raise ModelChangedError(
-                f"{self._endpoint.shown} has another specification than when the job began: "
-                "the model was changed; its predictions must not be mixed with the first one's"
-            )
+        """Raise ``ModelChangedError`` where the model is another; see ``Metadata``."""
+        await self._metadata.check_model()
 
     async def score(
         self,
-        body: bytes,
+        body: Body,
         rows: int,
         read: Callable[[Response], Awaitable[T]],
         *,
@@ -230,7 +178,7 @@ class Client:
 
         self._budget.on_request()
         try:
-            return await self._tried(attempt, tries)
+            return await self._tried(attempt, tries, rows)
         except AttemptError as error:
             # When an answer came counts, not when it was read.
             others_answered = self.answered_s > tries.others_since_s
@@ -242,16 +190,17 @@ class Client:
                 raise RowsRefusedError(error, is_certain=is_certain) from error
             raise DeploymentAwayError(error) from error
 
-    async def _tried(self, attempt: Callable[[], Awaitable[T]], tries: Tries) -> T:
+    async def _tried(self, attempt: Callable[[], Awaitable[T]], tries: Tries, rows: int) -> T:
         """Try until it works or is given up; an outage that was waited for begins it anew."""
         try:
             # Most requests need no more, and none of the machinery of retrying.
             return await attempt()
         except AttemptError as error:
             attempts = after(error, attempt)
+        may_retry = partial(self._is_retried, rows=rows)
         while True:
             try:
-                return await self._retrying(self._is_retried, self._budgeted_s)(attempts)
+                return await self._retrying(may_retry, self._budgeted_s)(attempts)
             except AfreshError:
                 tries.begin_anew()
                 attempts = attempt
@@ -260,7 +209,7 @@ class Client:
         """Hold everybody else back while the deployment is away, and while suspects are tried."""
         return self._outage.alone()
 
-    async def ride_out(self, away: DeploymentAwayError, body: bytes | None) -> None:
+    async def ride_out(self, away: DeploymentAwayError, body: Body | None) -> None:
         """Wait until the deployment is back; inside ``alone``.
 
         Args:
@@ -274,7 +223,7 @@ class Client:
         """
         if body is None:
             self._outage.went_away_again()
-            await self._outage.ride_out(away.last, self._gives_specification)
+            await self._outage.ride_out(away.last, self._metadata.is_there)
             return
         request = self._protocol.score_request(self._endpoint.url, body)
         silent = 0
@@ -283,7 +232,7 @@ class Client:
             nonlocal silent
             if silent >= _SILENT_PROBES:
                 # The row that asks may itself be what takes the server down.
-                return await self._gives_specification()
+                return await self._metadata.is_there()
             try:
                 await self._in_slot(request, 1)
             except HTTPStatusError as error:
@@ -295,14 +244,6 @@ class Client:
             return True
 
         await self._outage.ride_out(away.last, probe)
-
-    async def _gives_specification(self) -> bool:
-        try:
-            request = self._protocol.metadata_request(self._endpoint.url)
-            await self._try(request, self._transport.send)
-        except AttemptError:
-            return False
-        return True
 
     async def _in_turn(self, request: Request, rows: int, tries: Tries, *, alone: bool) -> Response:
         """One try, when nobody is alone with the deployment, or the caller is."""
@@ -353,8 +294,8 @@ class Client:
             reraise=True,
         )
 
-    def _is_retried(self, error: BaseException) -> bool:
-        return isinstance(error, AttemptError) and self._policy.treatment(error) is Treatment.RETRY
+    def _is_retried(self, error: BaseException, rows: int = 1) -> bool:
+        return isinstance(error, AttemptError) and self._policy.is_retried(error, rows)
 
     def _backoff_s(self, state: RetryCallState) -> float:
         error = state.outcome.exception() if state.outcome else None
@@ -375,7 +316,7 @@ class Client:
         """One try for predictions, counted and timed."""
         self._metrics.requests += 1
         self._metrics.in_flight += 1
-        self._metrics.bytes_sent += len(request.body or b"")
+        self._metrics.bytes_sent += request.nbytes
         started = monotonic_s()
         try:
             response = await self._transport.send(request, headers)

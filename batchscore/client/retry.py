@@ -50,13 +50,18 @@ class RetryPolicy:
         moved = self.moved.get(exact) or self.moved.get(family)
         return moved or self.by_protocol(error.status)
 
+    def is_retried(self, error: AttemptError, rows: int) -> bool:
+        """Whether a request for so many rows is tried again as it is."""
+        treatment = self.treatment(error)
+        return treatment is Treatment.RETRY or (treatment is Treatment.HALVE and rows <= 1)
+
     def blames_rows(self, error: AttemptError, *, others_answered: bool) -> bool:
         """Whether it is the rows, once a request has failed for good; else it is the deployment.
 
         A server that answers is there, and one bad row can make it answer 500 or nonsense. Where
         there was no answer it may be away, unless others are answered meanwhile.
         """
-        if self.treatment(error) is Treatment.ISOLATE or others_answered:
+        if self.treatment(error) in {Treatment.ISOLATE, Treatment.HALVE} or others_answered:
             return True
         if isinstance(error, HTTPStatusError):
             return error.status >= 500 and error.status not in _ANSWERED_FOR_IT

@@ -155,7 +155,7 @@ class HTTPTransport:
         async with self._session.request(
             request.method,
             url,
-            data=None if request.body is None else _Body(request.body),
+            data=_Body(request) if request.nbytes else None,
             headers=merged,
             allow_redirects=False,
             proxy=self._proxy,
@@ -203,19 +203,20 @@ class HTTPTransport:
 class _Body(aiohttp.payload.Payload):
     """A body that is written in pieces, so that a large one does not pile up in the transport."""
 
-    _value: bytes
+    _value: Request
 
-    def __init__(self, body: bytes) -> None:
-        super().__init__(body)
-        self._size = len(body)
+    def __init__(self, request: Request) -> None:
+        super().__init__(request)
+        self._size = request.nbytes
 
     def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
-        return self._value.decode(encoding, errors)
+        return b"".join(self._value.pieces).decode(encoding, errors)
 
     async def write(self, writer: AbstractStreamWriter) -> None:
-        view = memoryview(self._value)
-        for start in range(0, len(view), _PIECE_BYTES):
-            await writer.write(view[start : start + _PIECE_BYTES])
+        for piece in self._value.pieces:
+            view = memoryview(piece).cast("B")
+            for start in range(0, len(view), _PIECE_BYTES):
+                await writer.write(view[start : start + _PIECE_BYTES])
 
 
 def monotonic_s() -> float:

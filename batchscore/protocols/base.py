@@ -19,14 +19,28 @@ if TYPE_CHECKING:
     from batchscore.schema import ModelSignature
 
 
+Body = bytes | tuple[bytes | memoryview, ...]
+"""The body of a request: whole, or pieces that go out one after another without being joined."""
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """One HTTP request; the client adds the token and the user's headers."""
 
     method: str
     url: str
-    body: bytes | None = None
+    body: Body = b""
     headers: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def nbytes(self) -> int:
+        """How many bytes the body has."""
+        return sum(memoryview(piece).nbytes for piece in self.pieces)
+
+    @property
+    def pieces(self) -> tuple[bytes | memoryview, ...]:
+        """The body's bytes, one piece after another."""
+        return self.body if isinstance(self.body, tuple) else (self.body,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +53,19 @@ class Response:
 
 
 class Treatment(Enum):
-    """What an answer's status means for the rows of its request."""
+    """What an answer's status means for the rows of its request.
+
+    Attributes:
+        RETRY: a moment's trouble, most likely; the rows are to blame only if it does not pass.
+        ISOLATE: some of the rows are bad: they are halved until those stand alone, and fail.
+        HALVE: either may be. Several rows are halved at once; a single one is retried, and fails
+            if that does not help. For servers that answer 500 to bad rows too.
+        STOP: the same would happen to every batch; the job ends.
+    """
 
     RETRY = "retry"
     ISOLATE = "isolate"
+    HALVE = "halve"
     STOP = "stop"
 
 
@@ -68,7 +91,7 @@ class EncodedRows(Protocol):
         """How many bytes the body of these rows has."""
         ...
 
-    def body(self, start: int, stop: int) -> bytes:
+    def body(self, start: int, stop: int) -> Body:
         """The request body for these rows; that of all rows is there already."""
         ...
 
@@ -121,17 +144,19 @@ class WireProtocol(Protocol):
 
     name: str
 
-    def metadata_request(self, url: str) -> Request: ...
+    def metadata_request(self, url: str) -> Request | None:
+        """What to ask for the specification, or whether the deployment is there; None: nothing."""
+        ...
 
     def parse_metadata(self, response: Response) -> ModelSignature:
-        """The signature of a 2xx answer.
+        """The signature of a 2xx answer; without inputs, or outputs, where it tells of none.
 
         Raises:
             MetadataError: it is no specification of this protocol.
         """
         ...
 
-    def score_request(self, url: str, body: bytes) -> Request: ...
+    def score_request(self, url: str, body: Body) -> Request: ...
 
     def encoder(
         self,

@@ -21,7 +21,7 @@ from batchscore.codecs import input_codec, learn, output_codec
 from batchscore.codecs.base import EncodedColumn, NumberColumn, TextColumn
 from batchscore.codecs.number import NumberOutput
 from batchscore.errors import DecodeError, MetadataError
-from batchscore.protocols.base import Request, Response, Treatment
+from batchscore.protocols.base import Body, Request, Response, Treatment
 from batchscore.protocols.interleave import Interleaver
 from batchscore.protocols.numbers import NumberAnswers
 from batchscore.protocols.untrusted import beginning, check_values, most_values, parse_json
@@ -78,7 +78,7 @@ class RowsProtocol:
             raise MetadataError("the specification names no inputs or no outputs")
         return signature
 
-    def score_request(self, url: str, body: bytes) -> Request:
+    def score_request(self, url: str, body: Body) -> Request:
         """The request that scores an encoded body."""
         return Request("POST", url, body, _JSON)
 
