@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 MAX_ERROR_CHARS = 500
+INVALID_INPUT = "invalid_input"
+"""The code of a row that is not sent: a cell cannot be read, or not be put on the wire."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+from math import prod
 from typing import TYPE_CHECKING, Literal
 
 from batchscore.errors import InputError, UsageError
@@ -12,9 +14,59 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from batchscore.schema import ModelSignature
+    from batchscore.schema import FeatureSpec, ModelSignature
 
 _MEANT = " (did you mean {!r}?)"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where an input feature comes from.
+
+    Attributes:
+        feature: its name.
+        columns: the columns of the file that serve it.
+        is_packed: they are numbers, and go side by side into one list.
+    """
+
+    feature: str
+    columns: tuple[str, ...]
+    is_packed: bool = False
+
+
+def feature_sources(
+    signature: ModelSignature,
+    schema: pa.Schema,
+    mapping: Mapping[str, str],
+    packs: Mapping[str, tuple[str, ...]],
+    *,
+    is_pictures: bool,
+) -> tuple[Source, ...]:
+    """The input columns of each input feature, in the signature's order.
+
+    Args:
+        signature: the deployment's features.
+        schema: the input's columns.
+        mapping: the user's FEATURE=COLUMN pairs.
+        packs: the user's FEATURE=COLUMN,... lists.
+        is_pictures: the input is a folder of pictures, whose one column serves a lone image.
+
+    Raises:
+        UsageError: an option names an unknown feature.
+        InputError: a feature has no column.
+    """
+    _check_features("--pack", packs, signature)
+    singles = tuple(spec for spec in signature.inputs if spec.name not in packs)
+    columns = feature_columns(
+        replace(signature, inputs=singles), schema, mapping, is_pictures=is_pictures
+    )
+    single = iter(columns)
+    return tuple(
+        _pack(spec, packs[spec.name], schema)
+        if spec.name in packs
+        else Source(spec.name, (next(single),))
+        for spec in signature.inputs
+    )
 
 
 def feature_columns(
@@ -24,30 +76,34 @@ def feature_columns(
     *,
     is_pictures: bool,
 ) -> tuple[str, ...]:
-    """The input column of each input feature, in the signature's order.
-
-    Args:
-        signature: the deployment's features.
-        schema: the input's columns.
-        mapping: the user's FEATURE=COLUMN pairs.
-        is_pictures: the input is a folder of pictures, whose one column serves a lone image.
-
-    Raises:
-        UsageError: the mapping names an unknown feature.
-        InputError: a feature has no column.
-    """
-    features = [spec.name for spec in signature.inputs]
-    known = set(features)
-    for feature in mapping:
-        if feature not in known:
-            hint = nearest(feature, features, _MEANT)
-            raise UsageError(f"--map: the deployment has no input {feature!r}{hint}")
+    """The one input column of each input feature; see ``feature_sources``."""
+    _check_features("--map", mapping, signature)
     chosen = dict(mapping)
     images = [spec.name for spec in signature.inputs if spec.kind == "image"]
     columns = dict.fromkeys(schema.names)  # the schema makes the list anew each time it is asked
     if is_pictures and len(images) == 1 and images[0] not in columns:
         chosen.setdefault(images[0], "path")
-    return tuple(_column(feature, chosen.get(feature), columns) for feature in features)
+    return tuple(_column(spec.name, chosen.get(spec.name), columns) for spec in signature.inputs)
+
+
+def _check_features(option: str, named: Iterable[str], signature: ModelSignature) -> None:
+    features = [spec.name for spec in signature.inputs]
+    known = set(features)
+    for feature in named:
+        if feature not in known:
+            hint = nearest(feature, features, _MEANT)
+            raise UsageError(f"{option}: the deployment has no input {feature!r}{hint}")
+
+
+def _pack(spec: FeatureSpec, names: tuple[str, ...], schema: pa.Schema) -> Source:
+    option = f"--pack {spec.name}"
+    _check_known(option, names, schema.names)
+    if spec.name in schema.names and spec.name not in names:
+        raise UsageError(f"{option}: the input has a column {spec.name!r} itself; rename it")
+    if spec.kind not in {"array", "number"} or prod(spec.shape) != len(names):
+        wanted = f"{prod(spec.shape)} numbers" if spec.kind in {"array", "number"} else spec.dtype
+        raise UsageError(f"{option}: the input takes {wanted}, {len(names)} columns are given")
+    return Source(spec.name, names, is_packed=True)
 
 
 def _column(feature: str, mapped: str | None, columns: Mapping[str, object]) -> str:

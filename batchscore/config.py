@@ -16,6 +16,7 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -60,13 +61,19 @@ def _one_or_many(value: object) -> object:
 
 Names = Annotated[tuple[str, ...], BeforeValidator(_split_commas)]
 Pairs = Annotated[dict[str, str], BeforeValidator(_pairs)]
+Packs = Annotated[dict[str, Names], BeforeValidator(_pairs)]
 Many = Annotated[tuple[str, ...], BeforeValidator(_one_or_many)]
 Paths = Annotated[tuple[Path, ...], BeforeValidator(_one_or_many)]
 
 
 class _Options(BaseModel):
     model_config = ConfigDict(
-        frozen=True, extra="forbid", arbitrary_types_allowed=True, defer_build=True
+        frozen=True,
+        extra="forbid",
+        arbitrary_types_allowed=True,
+        defer_build=True,
+        validate_by_alias=True,
+        validate_by_name=True,
     )
 
 
@@ -126,10 +133,39 @@ class ConnectionConfig(_Options):
         return value
 
 
+class InstancesTable(_Options):
+    """``[instances]`` of a config file: the JSON of endpoints that do as KServe v1 does, nearly."""
+
+    request_key: str | None = Field("instances", description="key of the rows; null: they alone")
+    response_key: str | None = Field("predictions", description="key of the predictions; null: all")
+    columnar: bool = Field(False, description="send a list a column, as TensorFlow's inputs")
+    extra: dict[str, Any] = Field({}, description="other keys of each request")
+
+
 class EndpointConfig(ConnectionConfig):
     """Where the deployment is, and how to talk to it."""
 
-    protocol: str = Field("rows", description="wire format of the deployment")
+    protocol: str = Field("auto", description="wire format of the deployment; auto: recognised")
+    features: Names = Field(
+        (), description="columns to send, where the deployment does not tell its inputs"
+    )
+    schema_file: Path | None = Field(
+        None, alias="schema", description="file that tells the model's inputs, such as MLmodel"
+    )
+    pack: Packs = Field({}, description="columns that make one input together, may be repeated")
+    classes: Names = Field((), description="classes of the categorical output")
+    instances: InstancesTable = Field(
+        default_factory=InstancesTable, description="keys of the instances protocol"
+    )
+
+    @field_validator("features", "classes")
+    @classmethod
+    def _all_different(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        what = {"classes": "class", "features": "column"}[info.field_name or "classes"]
+        for name in value:
+            if value.count(name) > 1:
+                raise ValueError(f"the {what} {name!r} is given twice")
+        return value
 
 
 class ClientConfig(EndpointConfig):
@@ -199,8 +235,6 @@ class ScoreConfig(EndpointConfig, SendingConfig):
     drop: Names = Field((), description="input columns left out of the output")
     limit: int | None = Field(None, ge=0, description="score only the first rows")
 
-    classes: Names = Field((), description="classes of the categorical output")
-
     output_format: OutputFormat | None = Field(
         None, description="format of the output, else by suffix"
     )
@@ -225,14 +259,6 @@ class ScoreConfig(EndpointConfig, SendingConfig):
             raise ValueError(f"{value!r} is not one ASCII character; write ';' or tab")
         return value
 
-    @field_validator("classes")
-    @classmethod
-    def _different_classes(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for name in value:
-            if value.count(name) > 1:
-                raise ValueError(f"the class {name!r} is given twice")
-        return value
-
     @field_validator("encoding")
     @classmethod
     def _known_encoding(cls, value: str) -> str:
@@ -247,9 +273,9 @@ class ScoreConfig(EndpointConfig, SendingConfig):
         names = (
             "map", "null", "delimiter", "encoding", "type", "keep", "drop", "limit",
             "source_column", "input_format", "image_root", "probs", "prefix", "classes",
-            "batch_size", "protocol",
+            "batch_size", "protocol", "features", "schema_file", "pack", "instances",
         )  # fmt: skip
-        return self.model_dump(mode="json", include=set(names))
+        return self.model_dump(mode="json", include=set(names), by_alias=True)
 
 
 class RescoreConfig(SendingConfig):

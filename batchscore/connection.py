@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import asynccontextmanager, closing
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from batchscore.client.client import Client
 from batchscore.client.controller import SliceSize
@@ -13,7 +13,11 @@ from batchscore.client.retry import RetryPolicy, moved_treatments
 from batchscore.client.share import WHOLE, Share
 from batchscore.client.token import TokenSource
 from batchscore.client.transport import TransportOptions, parse_headers
+from batchscore.config import RetryTable
 from batchscore.endpoint import Endpoint
+from batchscore.errors import MetadataError, RefusedError, UsageError
+from batchscore.metrics import RunMetrics
+from batchscore.protocols import AUTO, asked, names, recognised
 from batchscore.protocols import protocol as protocol_named
 from batchscore.readers.chunks import AUTO_ROWS
 
@@ -21,14 +25,64 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from contextlib import AbstractAsyncContextManager
 
-    from batchscore.config import EndpointConfig, RetryTable, ScoreConfig
-    from batchscore.metrics import RunMetrics
+    from batchscore.config import EndpointConfig, ScoreConfig
     from batchscore.offload import Offload
     from batchscore.protocols.base import WireProtocol
     from batchscore.runtime import Runtime
     from batchscore.units import Rate
 
+E = TypeVar("E", bound="EndpointConfig")
+
+# Where there is nothing at an address, or nothing to read, another protocol may know better.
+_NOT_HERE = frozenset({404, 405, 410})
 _log = logging.getLogger("batchscore")
+
+
+async def with_protocol(config: E, *, offload: Offload, runtime: Runtime) -> E:
+    """The configuration with the name of the protocol, where it is to be recognised.
+
+    The address tells most often; else the deployment is asked for what each protocol would.
+
+    Raises:
+        UsageError: it is none that is known.
+        UnreachableError: nobody answers at that host.
+        RefusedError: the token is refused.
+    """
+    if config.protocol != AUTO:
+        return config
+    name = recognised(config.url)
+    if name is None:
+        Endpoint.parse(config.url)
+        name = await _asked(config, offload, runtime)
+    return config.model_copy(update={"protocol": name})
+
+
+async def _asked(config: EndpointConfig, offload: Offload, runtime: Runtime) -> str:
+    for name in asked():
+        candidate = config.model_copy(update={"protocol": name})
+        async with connect(
+            candidate,
+            concurrency=1,
+            max_attempts=1,
+            retry=RetryTable(),
+            metrics=RunMetrics(),
+            offload=offload,
+            runtime=runtime,
+        ) as (client, _):
+            try:
+                await client.signature()
+            except MetadataError:
+                continue
+            except RefusedError as error:
+                if error.status not in _NOT_HERE:
+                    raise
+                continue
+            return name
+    shown = Endpoint.parse(config.url).shown
+    raise UsageError(
+        f"{shown} does not show which protocol it speaks; say --protocol {'|'.join(names())}, "
+        "and the whole address that rows are sent to"
+    )
 
 
 @asynccontextmanager
@@ -69,7 +123,7 @@ async def connect(
         UsageError: the address, a header, the token's source or the protocol is wrong.
     """
     endpoint = Endpoint.parse(config.url)
-    protocol = protocol_named(config.protocol)
+    protocol = protocol_named(config.protocol, config)
     source = TokenSource(config)
     headers = parse_headers(config.header, config.header_file)
     proxy = proxy_of(endpoint)

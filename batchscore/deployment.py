@@ -15,7 +15,7 @@ import pyarrow as pa
 from batchscore.batches import Chunk, RowBatch
 from batchscore.codecs.objects import column_from_objects, objects_from_columns
 from batchscore.config import ClientConfig, RetryTable, configured
-from batchscore.connection import connect
+from batchscore.connection import connect, with_protocol
 from batchscore.errors import InputError, PredictionError, UsageError
 from batchscore.metrics import RunMetrics
 from batchscore.offload import Threads
@@ -74,16 +74,17 @@ class AsyncDeployment:
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             offload = stack.enter_context(Threads(2))
-            metrics = RunMetrics()
+            metrics, runtime = RunMetrics(), Runtime()
+            config = await with_protocol(self._config, offload=offload, runtime=runtime)
             client, protocol = await stack.enter_async_context(
                 connect(
-                    self._config,
-                    concurrency=self._config.concurrency,
-                    max_attempts=self._config.max_attempts,
+                    config,
+                    concurrency=config.concurrency,
+                    max_attempts=config.max_attempts,
                     retry=RetryTable(),
                     metrics=metrics,
                     offload=offload,
-                    runtime=Runtime(),
+                    runtime=runtime,
                 )
             )
             signature = await client.signature()

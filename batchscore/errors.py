@@ -72,7 +72,15 @@ class StoppedError(BatchscoreError):
 
 
 class RefusedError(StoppedError):
-    """Raised when the deployment refuses every batch: wrong token, disabled, not there."""
+    """Raised when the deployment refuses every batch: wrong token, disabled, not there.
+
+    Attributes:
+        status: of its answer, where that is what refuses.
+    """
+
+    def __init__(self, text: str, status: int | None = None) -> None:
+        super().__init__(text)
+        self.status = status
 
 
 class MetadataError(StoppedError):

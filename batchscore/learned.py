@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
 
 from batchscore.errors import UsageError
+from batchscore.schema import FeatureSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from batchscore.config import ScoreConfig
-    from batchscore.schema import FeatureSpec, ModelSignature
+    from batchscore.schema import ModelSignature
+
+NAMELESS = "prediction"
+"""The name of an output that the deployment gives none."""
 
 
 def with_classes(signature: ModelSignature, config: ScoreConfig) -> ModelSignature:
-    """The signature with the user's classes in its categorical output."""
-    if not config.classes:
+    """The signature with the user's classes in its categorical output.
+
+    Where the deployment does not tell its outputs, the protocol finds the place for them.
+    """
+    if not (config.classes and signature.outputs):
         return signature
     classes = tuple(sorted(config.classes))
     categories = [spec for spec in signature.outputs if spec.kind == "category"]
@@ -38,7 +45,12 @@ def with_classes(signature: ModelSignature, config: ScoreConfig) -> ModelSignatu
 
 
 def without_classes(signature: ModelSignature) -> ModelSignature:
-    """The signature with what only an answer can tell left empty, where it is not known."""
+    """The signature with what only an answer can tell left empty, where it is not known.
+
+    Where not even the outputs are known, they are taken for one number.
+    """
+    if not signature.outputs:
+        return replace(signature, outputs=(FeatureSpec(NAMELESS, "numeric", (1,)),))
     outputs = tuple(
         replace(spec, classes=()) if spec.kind == "category" and spec.classes is None else spec
         for spec in signature.outputs
@@ -46,8 +58,17 @@ def without_classes(signature: ModelSignature) -> ModelSignature:
     return replace(signature, outputs=outputs)
 
 
-def learned_outputs(signature: ModelSignature) -> list[dict[str, object]]:
-    """What may have been learned from answers, for the output's metadata."""
+def learned_outputs(
+    signature: ModelSignature, *, are_published: bool = True
+) -> list[dict[str, object]]:
+    """What may have been learned from answers, for the output's metadata.
+
+    Args:
+        signature: as it is known by now.
+        are_published: the deployment itself tells its outputs; else all of them is learned.
+    """
+    if not are_published:
+        return [asdict(spec) for spec in signature.outputs]
     return [
         {"name": spec.name, "classes": spec.classes, "media_type": spec.media_type}
         for spec in signature.outputs
@@ -74,6 +95,9 @@ def with_learned(
     except (KeyError, TypeError, ValueError):
         return signature
 
+    if not signature.outputs:
+        return replace(signature, outputs=tuple(map(_whole_spec, found)))
+
     def completed(spec: FeatureSpec) -> FeatureSpec:
         item = learned.get(spec.name, {})
         classes, media_type = item.get("classes"), item.get("media_type")
@@ -84,3 +108,15 @@ def with_learned(
         return spec if spec.media_type is not None else replace(spec, media_type=media_type)
 
     return replace(signature, outputs=tuple(map(completed, signature.outputs)))
+
+
+def _whole_spec(item: Mapping[str, Any]) -> FeatureSpec:
+    classes = item["classes"]
+    return FeatureSpec(
+        item["name"],
+        item["dtype"],
+        tuple(item["shape"]),
+        None if classes is None else tuple(classes),
+        item["media_type"],
+        item["datatype"],
+    )

@@ -38,6 +38,9 @@ class FeatureSpec:
         classes: the classes of a categorical output where they are known, sorted.
         media_type: the media type of an image output where it is known; empty where the first
             answer had no picture to tell it.
+        datatype: the type of its numbers where the protocol states one, in NumPy's words
+            (``float32``, ``int64``, ``bool``), or ``bytes``; else numbers are float64 and arrays
+            float32.
     """
 
     name: str
@@ -45,6 +48,7 @@ class FeatureSpec:
     shape: tuple[int, ...] = ()
     classes: tuple[str, ...] | None = None
     media_type: str | None = None
+    datatype: str | None = None
 
     @property
     def kind(self) -> Kind:
@@ -69,8 +73,8 @@ class ModelSignature:
     """The inputs and outputs of a deployment, as its specification tells them.
 
     Attributes:
-        inputs: the input features, in the specification's order.
-        outputs: the output features, in the specification's order.
+        inputs: the input features, in the specification's order; none where it does not tell.
+        outputs: the output features, in the specification's order; none where it does not tell.
         tensor_json: arrays travel as ``{"shape", "data"}``; else as NumPy files in data URIs.
     """
 
@@ -80,5 +84,9 @@ class ModelSignature:
 
     def fingerprint(self) -> str:
         """A short stable hash of the signature, to tell one model from another."""
-        canonical = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+        # What a protocol does not state is left out: the hashes of earlier outputs stay good.
+        stated = asdict(self, dict_factory=lambda items: {
+            key: value for key, value in items if not (key == "datatype" and value is None)
+        })  # fmt: skip
+        canonical = json.dumps(stated, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]

@@ -13,8 +13,9 @@ from batchscore import __version__
 from batchscore.client.share import WHOLE, Share
 from batchscore.client.turns import LocalTurns
 from batchscore.codecs import ImageFolder
-from batchscore.columns import feature_columns, kept_columns
-from batchscore.connection import chunk_rows, connect, connect_job
+from batchscore.columns import feature_sources, kept_columns
+from batchscore.connection import chunk_rows, connect, connect_job, with_protocol
+from batchscore.declared import with_inputs
 from batchscore.endpoint import Endpoint
 from batchscore.errors import UsageError
 from batchscore.finished import FinishedOutput, RowCounts
@@ -25,6 +26,7 @@ from batchscore.metrics import RunMetrics
 from batchscore.observers import NullObserver
 from batchscore.offload import Threads, uninterrupted
 from batchscore.output import FileOutput, UnfinishedOutput
+from batchscore.packing import encoder_of
 from batchscore.pipeline import Window, ordered_map, watching
 from batchscore.predictor import Predictor
 from batchscore.processes.count import process_count
@@ -85,6 +87,7 @@ async def score_data(
     sink = MemorySink()
 
     async def score_table(run: Run, offload: Offload) -> None:
+        run.config = await with_protocol(run.config, offload=offload, runtime=run.runtime)
         here = Path.cwd()
         opened = OpenedInput(
             reader=table_reader(data), files=(), image_base=here, image_root=here, is_pictures=False
@@ -99,7 +102,9 @@ async def inspect(config: EndpointConfig) -> tuple[str, ModelSignature]:
     """The protocol that a deployment speaks, and its signature."""
     from batchscore.config import RetryTable  # noqa: PLC0415
 
+    runtime = Runtime()
     with Threads(1) as offload:
+        config = await with_protocol(config, offload=offload, runtime=runtime)
         async with connect(
             config,
             concurrency=1,
@@ -107,12 +112,13 @@ async def inspect(config: EndpointConfig) -> tuple[str, ModelSignature]:
             retry=RetryTable(),
             metrics=RunMetrics(),
             offload=offload,
-            runtime=Runtime(),
+            runtime=runtime,
         ) as (client, protocol):
             return protocol.name, await client.signature()
 
 
 async def _score_files(run: Run, offload: Offload) -> None:
+    run.config = await with_protocol(run.config, offload=offload, runtime=run.runtime)
     config = run.config
     Endpoint.parse(config.url)
     if config.resume and STANDARD_INPUT in config.inputs:
@@ -165,7 +171,10 @@ async def score_rows(
     kept = kept_columns(opened.reader.schema, config.keep, config.drop, config.source_column)
     share = Share(of=process_count(config), turns=LocalTurns())
     async with _connected(run, offload, share) as (client, protocol):
-        signature = await client.signature()
+        published = await client.signature()
+        signature = with_inputs(
+            published, config, opened.reader.schema, config.map, is_pictures=opened.is_pictures
+        )
         run.fingerprint = signature.fingerprint()
         signature = with_classes(signature, config)
         if complete is not None:
@@ -174,7 +183,16 @@ async def score_rows(
             earlier.check_specification(run.fingerprint)
             signature = with_learned(signature, earlier.schema.metadata)
         scoring = _Scoring(
-            run, opened, kept, client, protocol, signature, offload, job, share=share
+            run,
+            opened,
+            kept,
+            client,
+            protocol,
+            signature,
+            offload,
+            job,
+            share=share,
+            are_outputs_published=bool(published.outputs),
         )
         await scoring.run(sink, earlier)
 
@@ -207,10 +225,14 @@ class _Scoring:
         job: Job | None,
         *,
         share: Share,
+        are_outputs_published: bool,
     ) -> None:
         config = run.config
         schema = opened.reader.schema
-        sent = feature_columns(signature, schema, config.map, is_pictures=opened.is_pictures)
+        sources = feature_sources(
+            signature, schema, config.map, config.pack, is_pictures=opened.is_pictures
+        )
+        sent = [column for source in sources for column in source.columns]
         base, root = opened.image_base, opened.image_root
         if config.image_root is not None:
             base = root = config.image_root
@@ -218,7 +240,7 @@ class _Scoring:
         self._predictor = Predictor(
             protocol=protocol,
             signature=signature,
-            encoder=protocol.encoder(signature, [schema.field(name) for name in sent], folder),
+            encoder=encoder_of(protocol, signature, schema, sources, folder),
             client=client,
             offload=offload,
             metrics=run.metrics,
@@ -228,6 +250,7 @@ class _Scoring:
         self._run, self._opened, self._offload = run, opened, offload
         self._kept, self._columns = kept, {*kept, *sent}
         self._protocol, self._client, self._job = protocol, client, job
+        self._are_outputs_published = are_outputs_published
         check_collisions(kept, self._output_names(), config.prefix)
         self._pool: ProcessPool | None = None
         if share.of > 1:
@@ -235,7 +258,8 @@ class _Scoring:
                 run,
                 share,
                 (client, self._predictor),
-                sent=[schema.field(name) for name in sent],
+                schema=schema,
+                sources=sources,
                 folder=folder,
             )
 
@@ -357,7 +381,7 @@ class _Scoring:
             "fingerprint": self._run.fingerprint or "",
             "version": __version__,
             "options": config.output_options(),
-            "outputs": learned_outputs(signature),
+            "outputs": learned_outputs(signature, are_published=self._are_outputs_published),
         }
         schema = self._opened.reader.schema
         if untyped := [name for name in self._kept if is_untyped(schema.field(name))]:

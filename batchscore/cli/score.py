@@ -23,8 +23,8 @@ SENDING = (
     "max_attempts", "max_outage", "max_failed_rows", "max_response_bytes",
 )  # fmt: skip
 DEPLOYMENT = (
-    "url", "token_command", "token_file", "protocol", "classes", "ca_bundle", "header",
-    "header_file",
+    "url", "token_command", "token_file", "protocol", "features", "schema", "pack", "classes",
+    "ca_bundle", "header", "header_file",
 )  # fmt: skip
 OUTPUT = ("output", "output_format", "probs", "prefix", "report", "resume", "overwrite", "work_dir")
 
@@ -38,7 +38,8 @@ METAVARS = {
     "batch_size": "ROWS|auto", "concurrency": "N|auto",
     "processes": "N|auto", "rate_limit": "RATE",
     "max_attempts": "N", "max_outage": "TIME", "max_failed_rows": "N|P%", "classes": "A,B,...",
-    "report": "FILE", "protocol": "NAME",
+    "report": "FILE", "protocol": "NAME", "features": "COLUMN,...", "schema": "FILE",
+    "pack": "INPUT=COLUMN,...",
 }  # fmt: skip
 
 

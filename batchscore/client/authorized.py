@@ -95,6 +95,7 @@ class Authorized:
         if self._policy.treatment(error) is Treatment.STOP:
             advice = _ADVICE.get(response.status, "")
             return RefusedError(
-                f"{self._endpoint.shown} answered {response.status}: {error}{advice}"
+                f"{self._endpoint.shown} answered {response.status}: {error}{advice}",
+                response.status,
             )
         return error

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from batchscore.batches import RowFailure
     from batchscore.codecs import ImageFolder
+    from batchscore.columns import Source
     from batchscore.config import ScoreConfig
     from batchscore.metrics import Traffic
     from batchscore.schema import ModelSignature
@@ -34,7 +35,7 @@ class Setup:
         signature: of the deployment, complete.
         fingerprint: of its specification.
         rows: the columns of the rows that will come.
-        sent: those that serve the features, in their order.
+        sources: which of them serve which feature, in the features' order.
         folder: where the files are that cells name.
         log_level: what is worth telling.
     """
@@ -45,7 +46,7 @@ class Setup:
     signature: ModelSignature
     fingerprint: str
     rows: pa.Schema
-    sent: tuple[str, ...]
+    sources: tuple[Source, ...]
     folder: ImageFolder | None
     log_level: int
 

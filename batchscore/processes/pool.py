@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from batchscore.client.client import Client
     from batchscore.client.share import Share
     from batchscore.codecs import ImageFolder
+    from batchscore.columns import Source
     from batchscore.metrics import RunMetrics
     from batchscore.predictor import Predictor
     from batchscore.run import Run
@@ -160,7 +161,8 @@ def process_pool(
     share: Share,
     here: tuple[Client, Predictor],
     *,
-    sent: Sequence[pa.Field],
+    schema: pa.Schema,
+    sources: Sequence[Source],
     folder: ImageFolder | None,
 ) -> ProcessPool:
     """The pool for a run.
@@ -169,21 +171,22 @@ def process_pool(
         run: the run.
         share: this process's part of the limits; its turns are those of all processes.
         here: what scores in this process.
-        sent: the columns that serve the features, in their order.
+        schema: the input's columns.
+        sources: which of them serve which feature, in the features' order.
         folder: where the files are that cells name.
     """
     client, predictor = here
     assert isinstance(share.turns, LocalTurns)  # noqa: S101 - the first process gives the turns
     # One column may serve several features.
-    columns = {field.name: field for field in sent}
+    columns = dict.fromkeys(column for source in sources for column in source.columns)
     setup = Setup(
         config=run.config.model_copy(update={"token": None}),
         number=share.number,
         of=share.of,
         signature=predictor.signature,
         fingerprint=run.fingerprint or "",
-        rows=pa.schema(list(columns.values())),
-        sent=tuple(field.name for field in sent),
+        rows=pa.schema([schema.field(name) for name in columns]),
+        sources=tuple(sources),
         folder=folder,
         log_level=_log.getEffectiveLevel(),
     )

@@ -24,6 +24,7 @@ from batchscore.client.share import Share
 from batchscore.connection import connect_job
 from batchscore.errors import BatchscoreError
 from batchscore.metrics import RunMetrics
+from batchscore.packing import encoder_of
 from batchscore.pipeline import first_error
 from batchscore.predictor import Predictor
 from batchscore.processes.link import Link
@@ -120,11 +121,12 @@ class _Worker:
                 )
             )
             self._client.on_pause = lambda seconds: self._link.send(Pause(seconds))
-            fields = [setup.rows.field(name) for name in setup.sent]
             self._predictor = Predictor(
                 protocol=protocol,
                 signature=setup.signature,
-                encoder=protocol.encoder(setup.signature, fields, setup.folder),
+                encoder=encoder_of(
+                    protocol, setup.signature, setup.rows, setup.sources, setup.folder
+                ),
                 client=self._client,
                 offload=offload,
                 metrics=self._metrics,

@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from batchscore.batches import RowFailure
+from batchscore.batches import INVALID_INPUT, RowFailure
 from batchscore.codecs import input_codec, learn, output_codec
 from batchscore.codecs.base import EncodedColumn, NumberColumn, TextColumn
 from batchscore.codecs.number import NumberOutput
@@ -318,7 +318,7 @@ def _failures(
         if isinstance(column, NumberColumn):
             continue
         for row, text in column.failures.items():
-            failures.setdefault(int(row), RowFailure("invalid_input", text))
+            failures.setdefault(int(row), RowFailure(INVALID_INPUT, text))
     return failures
 
 

@@ -10,11 +10,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
-from batchscore.batches import RowBatch, RowFailure
+from batchscore.batches import INVALID_INPUT, RowBatch, RowFailure
 from batchscore.errors import InputError
 from batchscore.readers.blocks import RecordFormat, UnfinishedRecordError, blocks
 from batchscore.readers.columns import check_names
-from batchscore.readers.options import INVALID_INPUT
 from batchscore.readers.sources import open_text
 from batchscore.readers.typed_text import convert
 from batchscore.schema import UNTYPED_KEY

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from batchscore.batches import RowBatch, RowFailure
+from batchscore.batches import INVALID_INPUT, RowBatch, RowFailure
 from batchscore.errors import InputError
 from batchscore.readers.columns import select
-from batchscore.readers.options import INVALID_INPUT
 from batchscore.schema import UNTYPED_KEY
 
 if TYPE_CHECKING:

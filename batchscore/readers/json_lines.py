@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING
 import msgspec
 import pyarrow as pa
 
-from batchscore.batches import RowBatch, RowFailure
+from batchscore.batches import INVALID_INPUT, RowBatch, RowFailure
 from batchscore.errors import InputError
 from batchscore.readers.blocks import blocks, last_line_end
 from batchscore.readers.json_shapes import Shape, arrow_type, json_text, merge_rows
-from batchscore.readers.options import INVALID_INPUT
 from batchscore.readers.sources import open_text
 from batchscore.schema import UNTYPED_KEY
 

@@ -11,9 +11,6 @@ if TYPE_CHECKING:
 
     from batchscore.config import ScoreConfig
 
-INVALID_INPUT = "invalid_input"
-"""The code of every failure that a reader finds in a row."""
-
 MAX_BATCH_ROWS = 65_536
 TARGET_BATCH_BYTES = 4 * 2**20
 

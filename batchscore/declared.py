@@ -1,0 +1,200 @@
+"""The inputs of a deployment that does not tell them: declared by the user.
+
+``--features`` names columns, whose types in the file say what they are; ``--schema`` names a file
+that says it, MLflow's ``MLmodel`` (https://mlflow.org/docs/latest/ml/model/signatures) or our own
+JSON, ``{"inputs": {"age": {"type": "numeric"}, "grid": {"type": "numeric", "shape": [8, 8]}}}``.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from batchscore.codecs.columns import is_bytes, is_numeric, is_text, plain_type
+from batchscore.errors import InputError, UsageError
+from batchscore.nearest import nearest
+from batchscore.schema import FEATURE_TYPES, FeatureSpec, ModelSignature
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from batchscore.config import EndpointConfig
+
+# The types of MLflow's column signatures, as what we call them and as NumPy's numbers.
+_MLFLOW_TYPES: dict[str, tuple[Any, str | None]] = {
+    "boolean": ("numeric", "bool"),
+    "integer": ("numeric", "int32"),
+    "long": ("numeric", "int64"),
+    "float": ("numeric", "float32"),
+    "double": ("numeric", "float64"),
+    "string": ("text", None),
+    "datetime": ("text", None),
+    "binary": ("image", None),
+}
+_LISTED = 12
+
+
+def with_inputs(
+    signature: ModelSignature,
+    config: EndpointConfig,
+    schema: pa.Schema,
+    mapping: Mapping[str, str],
+    *,
+    is_pictures: bool,
+) -> ModelSignature:
+    """The signature with the inputs that the user declares, where the deployment tells of none.
+
+    Args:
+        signature: as the deployment publishes it.
+        config: says what is declared.
+        schema: the input's columns.
+        mapping: the user's FEATURE=COLUMN pairs.
+        is_pictures: the input is a folder of pictures.
+
+    Raises:
+        UsageError: nothing is declared, or what needs no declaring.
+        InputError: a declared column is not there, or of no type that can be sent.
+    """
+    if signature.inputs:
+        if config.features or config.schema_file:
+            option = "--features" if config.features else "--schema"
+            told = ", ".join(spec.name for spec in signature.inputs)
+            raise UsageError(
+                f"{option}: the deployment itself says that its inputs are {told}; leave it out "
+                "(--map and --pack say which columns serve them)"
+            )
+        return replace(
+            signature,
+            inputs=tuple(_by_column(spec, schema, mapping) for spec in signature.inputs),
+        )
+    if config.schema_file is not None:
+        specs = read_schema(config.schema_file)
+        if unknown := set(config.features) - {spec.name for spec in specs}:
+            raise UsageError(f"--features: {config.schema_file} has no input {min(unknown)!r}")
+        wanted = config.features or [spec.name for spec in specs]
+        return replace(signature, inputs=tuple(spec for spec in specs if spec.name in wanted))
+    if not (config.features or config.pack):
+        names = schema.names
+        more = ", ..." if len(names) > _LISTED else ""
+        raise UsageError(
+            "the deployment does not tell its inputs: say which columns to send with --features, "
+            f"or give --schema; the input has {', '.join(names[:_LISTED])}{more}"
+        )
+    packed = {column for columns in config.pack.values() for column in columns}
+    single = [name for name in config.features if name not in packed]
+    inputs = [
+        *(_of_column(name, mapping.get(name, name), schema, is_pictures) for name in single),
+        *(FeatureSpec(name, "numeric", (len(of),)) for name, of in config.pack.items()),
+    ]
+    return replace(signature, inputs=tuple(inputs))
+
+
+def _by_column(spec: FeatureSpec, schema: pa.Schema, mapping: Mapping[str, str]) -> FeatureSpec:
+    """Bytes may be text or pictures: the column says which."""
+    column = mapping.get(spec.name, spec.name)
+    if spec.datatype != "bytes" or column not in schema.names:
+        return spec
+    type_ = plain_type(schema.field(column).type)
+    is_picture = is_bytes(type_) or pa.types.is_struct(type_)
+    return replace(spec, dtype="image" if is_picture else "text", shape=(1,))
+
+
+def _of_column(name: str, column: str, schema: pa.Schema, is_pictures: bool) -> FeatureSpec:
+    if column not in schema.names:
+        hint = nearest(column, schema.names, " (did you mean {!r}?)")
+        raise InputError(f"--features: the input has no column {column!r}{hint}")
+    type_ = plain_type(schema.field(column).type)
+    if is_text(type_):
+        return FeatureSpec(name, "image" if is_pictures else "text", (1,))
+    if pa.types.is_boolean(type_):
+        return FeatureSpec(name, "numeric", (1,), datatype="bool")
+    if is_numeric(type_):
+        return FeatureSpec(name, "numeric", (1,))
+    if is_bytes(type_) or pa.types.is_struct(type_):
+        return FeatureSpec(name, "image", (1,))
+    shape = _shape_of(type_)
+    if shape is None:
+        raise InputError(
+            f"--features: column {column!r} has type {schema.field(column).type}, which does not "
+            "tell what to send; say its type and shape in a file for --schema"
+        )
+    return FeatureSpec(name, "numeric", shape)
+
+
+def _shape_of(type_: pa.DataType) -> tuple[int, ...] | None:
+    if isinstance(type_, pa.FixedShapeTensorType):
+        return tuple(type_.shape[axis] for axis in type_.permutation or range(len(type_.shape)))
+    shape: list[int] = []
+    while pa.types.is_fixed_size_list(type_):
+        shape.append(type_.list_size)
+        type_ = plain_type(type_.value_type)
+    return tuple(shape) if shape and is_numeric(type_) else None
+
+
+def read_schema(path: Path) -> tuple[FeatureSpec, ...]:
+    """The inputs that a file declares.
+
+    Raises:
+        UsageError: it cannot be read, or is none.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is no text"
+        raise UsageError(f"--schema: cannot read {str(path)!r}: {reason}") from None
+    try:
+        document = json.loads(text) if text.lstrip().startswith("{") else _yaml(text)
+        if "signature" in document:
+            inputs = (document["signature"] or {}).get("inputs")
+            if not inputs:
+                raise ValueError("the model was logged without a signature")
+            return _mlflow_inputs(json.loads(inputs) if isinstance(inputs, str) else inputs)
+        return tuple(_own_input(name, body) for name, body in document["inputs"].items())
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        raise UsageError(
+            f"--schema: {str(path)!r} is no MLmodel file and no schema of inputs: {reason}"
+        ) from error
+
+
+def _yaml(text: str) -> Any:
+    import yaml  # noqa: PLC0415 - for this alone
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(str(error).split("\n", maxsplit=1)[0]) from error
+
+
+def _mlflow_inputs(inputs: Sequence[Mapping[str, Any]]) -> tuple[FeatureSpec, ...]:
+    return tuple(
+        _mlflow_input(item.get("name") or str(number), item) for number, item in enumerate(inputs)
+    )
+
+
+def _mlflow_input(name: str, item: Mapping[str, Any]) -> FeatureSpec:
+    if item["type"] == "tensor":
+        tensor = item["tensor-spec"]
+        shape = tuple(int(size) for size in tensor["shape"][1:])
+        if any(size < 0 for size in shape):
+            raise ValueError(f"input {name!r} has no fixed shape")
+        if tensor["dtype"] in {"str", "object", "bytes"}:
+            return FeatureSpec(name, "text", shape or (1,))
+        return FeatureSpec(name, "numeric", shape or (1,), datatype=tensor["dtype"])
+    if item["type"] not in _MLFLOW_TYPES:
+        raise ValueError(f"input {name!r} has the type {item['type']!r}, which is not known here")
+    dtype, datatype = _MLFLOW_TYPES[item["type"]]
+    return FeatureSpec(name, dtype, (1,), datatype=datatype)
+
+
+def _own_input(name: str, body: Mapping[str, Any]) -> FeatureSpec:
+    dtype = body.get("type", "numeric")
+    if dtype not in FEATURE_TYPES:
+        hint = nearest(str(dtype), FEATURE_TYPES, " (did you mean {!r}?)")
+        raise ValueError(f"input {name!r} has the unknown type {dtype!r}{hint}")
+    shape = tuple(int(size) for size in body.get("shape") or (1,))
+    return FeatureSpec(name, dtype, shape, datatype=body.get("datatype"))
