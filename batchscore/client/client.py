@@ -96,7 +96,7 @@ class Client:
         self._metadata = Metadata(
             endpoint,
             protocol,
-            ask=lambda request: self._try(request, transport.send),
+            ask=self._ask,
             knock=lambda request: transport.send(request, {}),
             retrying=lambda may_retry: self._retrying(may_retry, self._backoff_s),
             is_retried=self._is_retried,
@@ -325,6 +325,10 @@ class Client:
         self._metrics.latency.record(monotonic_s() - started)
         self._metrics.bytes_received += len(response.body)
         return response
+
+    async def _ask(self, request: Request) -> Response:
+        """One try for anything but predictions."""
+        return await self._try(request, self._transport.send)
 
     async def _try(self, request: Request, send: Send) -> Response:
         """One try; where the server asks to wait, all workers do."""
