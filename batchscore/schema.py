@@ -6,19 +6,12 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 from math import prod
-from typing import Literal
+from typing import Literal, get_args
 
 FeatureType = Literal["numeric", "categorical", "text", "image", "numpy", "binary"]
 Kind = Literal["number", "category", "text", "image", "array"]
 
-FEATURE_TYPES: tuple[FeatureType, ...] = (
-    "numeric",
-    "categorical",
-    "text",
-    "image",
-    "numpy",
-    "binary",
-)
+FEATURE_TYPES: tuple[FeatureType, ...] = get_args(FeatureType)
 
 UNTYPED_KEY = b"batchscore:untyped"
 """Field metadata of a column whose text has no type of its own (CSV, mixed JSON Lines).

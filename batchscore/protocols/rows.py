@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin
 
 import msgspec
@@ -25,7 +25,7 @@ from batchscore.protocols.base import Body, Request, Response, Treatment
 from batchscore.protocols.interleave import Interleaver
 from batchscore.protocols.numbers import NumberAnswers
 from batchscore.protocols.untrusted import beginning, check_values, most_values, parse_json
-from batchscore.schema import FeatureSpec, FeatureType, ModelSignature
+from batchscore.schema import FEATURE_TYPES, FeatureSpec, ModelSignature
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -298,7 +298,7 @@ def _struct(names: Sequence[str]) -> type[msgspec.Struct] | None:
 def _feature(name: str, body: dict[str, Any], old_style: bool) -> FeatureSpec:
     described = (body["extensions"] if old_style else body)["x-peltarion"]
     dtype, shape = described["type"], described.get("shape") or ()
-    if dtype not in get_args(FeatureType):
+    if dtype not in FEATURE_TYPES:
         raise TypeError(f"feature {name!r} has the unknown type {dtype!r}")
     classes = described.get("classes")
     return FeatureSpec(
