@@ -16,16 +16,16 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
 
 from batchscore.errors import UsageError
+from batchscore.extensions import INPUT_FORMATS, OUTPUT_FORMATS
 from batchscore.nearest import nearest
 from batchscore.units import Duration, MaxFailedRows, RateLimit, Size
 
-InputFormat = Literal["parquet", "csv", "tsv", "arrow", "jsonl", "images"]
-OutputFormat = Literal["arrow", "parquet", "csv", "jsonl"]
 Probs = Literal["struct", "list", "none"]
 Token = str | Callable[[], str | None] | None
 
@@ -126,7 +126,11 @@ class ConnectionConfig(_Options):
 class EndpointConfig(ConnectionConfig):
     """Where the deployment is, and how to talk to it."""
 
-    protocol: str = Field("rows", description="wire format of the deployment")
+    protocol: str = Field(
+        "rows",
+        description="wire format of the deployment; of your own: a registered name, "
+        "package.module:Class or file.py:Class",
+    )
 
 
 class ClientConfig(EndpointConfig):
@@ -180,7 +184,7 @@ class ScoreConfig(EndpointConfig, SendingConfig):
     inputs: Many = Field(min_length=1, description="files, folders, globs, or - for standard input")
     output: str = Field(description="file to write: .arrow, .parquet, .csv, .jsonl, or -")
 
-    input_format: InputFormat | None = Field(
+    input_format: Annotated[str | None, INPUT_FORMATS] = Field(
         None, description="format of the input, else by suffix"
     )
     source_column: str | None = Field(None, description="add a column with each row's file")
@@ -198,7 +202,7 @@ class ScoreConfig(EndpointConfig, SendingConfig):
 
     classes: Names = Field((), description="classes of the categorical output")
 
-    output_format: OutputFormat | None = Field(
+    output_format: Annotated[str | None, OUTPUT_FORMATS] = Field(
         None, description="format of the output, else by suffix"
     )
     probs: Probs = Field("struct", description="form of the class probabilities")
@@ -213,6 +217,14 @@ class ScoreConfig(EndpointConfig, SendingConfig):
     overwrite: bool = Field(
         False, description="replace an existing output; without --resume also work in progress"
     )
+
+    @field_validator("input_format", "output_format")
+    @classmethod
+    def _known_format(cls, value: str | None, info: ValidationInfo) -> str | None:
+        formats = INPUT_FORMATS if info.field_name == "input_format" else OUTPUT_FORMATS
+        if value is not None and not formats.is_known(value):
+            raise ValueError(f"{value!r} is not one of {formats.choice(value)}")
+        return value
 
     @field_validator("delimiter")
     @classmethod

@@ -46,6 +46,12 @@ class FeatureSpec:
     classes: tuple[str, ...] | None = None
     media_type: str | None = None
 
+    def __post_init__(self) -> None:
+        """Refuse a type that there is not, with ``ValueError``."""
+        if self.dtype not in FEATURE_TYPES:
+            known = ", ".join(FEATURE_TYPES)
+            raise ValueError(f"feature {self.name!r}: {self.dtype!r} is no type; there are {known}")
+
     @property
     def kind(self) -> Kind:
         """How the feature travels: what a codec needs to know of its type and shape."""

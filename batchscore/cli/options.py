@@ -18,11 +18,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from batchscore.cli.words import STANDARD_STREAM
 from batchscore.config import Many, Pairs, Paths
+from batchscore.extensions import Extensions
 from batchscore.units import Duration, Size
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from cyclopts import Token
     from pydantic.fields import FieldInfo
 
 ENVIRONMENT_PREFIX = "BATCHSCORE_"
@@ -149,11 +151,22 @@ def is_switch(info: FieldInfo) -> bool:
 
 
 def choices(info: FieldInfo) -> tuple[str, ...]:
-    """The values that an option takes, where they are a fixed list."""
+    """The values that an option takes, where they are a list; of an open one, what is built in."""
+    if names := _open_choices(info):
+        return names
     options = [item for item in _alternatives(info.annotation) if item is not type(None)]
     if len(options) == 1 and get_origin(options[0]) is Literal:
         return tuple(str(value) for value in get_args(options[0]))
     return ()
+
+
+def _open_choices(info: FieldInfo) -> tuple[str, ...]:
+    """The names of an option that also takes what other packages register."""
+    return next((item.built_in for item in info.metadata if isinstance(item, Extensions)), ())
+
+
+def _as_typed(_kind: object, tokens: Sequence[Token]) -> str:
+    return tokens[0].value
 
 
 def _alternatives(annotation: object) -> tuple[object, ...]:
@@ -191,11 +204,14 @@ def _option(
     several: bool = False,
 ) -> inspect.Parameter:
     kind: Any = bool if is_switch(info) else list[str] if is_repeated(info) else str
+    known = _open_choices(info)
     details = Parameter(
         name=names,
         help=_help(info),
         group=_group(group),
-        choices=choices(info) or None,
+        # An open list is told by the type, for the help and completion, but not enforced.
+        choices=None if known else choices(info) or None,
+        converter=_as_typed if known else None,
         metavar=None if is_switch(info) or choices(info) else metavar or "TEXT",
         consume_multiple=several,
         negative=f"--no-{names[0].removeprefix('--')}" if is_switch(info) else (),
@@ -205,7 +221,7 @@ def _option(
         name,
         inspect.Parameter.KEYWORD_ONLY,
         default=None,
-        annotation=Annotated[kind | None, details],
+        annotation=Annotated[(Literal[known] if known else kind) | None, details],
     )
 
 

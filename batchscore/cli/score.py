@@ -38,7 +38,7 @@ METAVARS = {
     "batch_size": "ROWS|auto", "concurrency": "N|auto",
     "processes": "N|auto", "rate_limit": "RATE",
     "max_attempts": "N", "max_outage": "TIME", "max_failed_rows": "N|P%", "classes": "A,B,...",
-    "report": "FILE", "protocol": "NAME",
+    "report": "FILE", "protocol": "NAME|CLASS",
 }  # fmt: skip
 
 

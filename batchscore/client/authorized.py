@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING
 
-from batchscore.client.retry import parse_retry_after
+from batchscore.client.retry import ANSWERED_FOR_IT, parse_retry_after
 from batchscore.errors import AttemptError, HTTPStatusError, RefusedError
 from batchscore.protocols.base import Request, Response, Treatment
 
@@ -72,6 +72,18 @@ class Authorized:
         if 200 <= response.status < 300:
             return response
         raise self._error(response, token)
+
+    async def knock(self, send: Send) -> None:
+        """Find out whether anybody is there, where no specification can be asked for.
+
+        Any answer will do that does not come in the deployment's place. No token goes out.
+
+        Raises:
+            AttemptError: there is none.
+        """
+        response = await send(Request("GET", self._endpoint.url), {})
+        if response.status in ANSWERED_FOR_IT:
+            raise HTTPStatusError(response.status, self._protocol.error_text(response))
 
     def without_secrets(self, text: str, token: str | None = None) -> str:
         """A server's words, which may quote what it was sent."""

@@ -30,7 +30,7 @@ from batchscore.errors import (
     RowsRefusedError,
     UnreachableError,
 )
-from batchscore.protocols.base import Request, Response, Treatment
+from batchscore.protocols.base import Request, Response, Treatment, read_metadata
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Mapping
@@ -134,22 +134,14 @@ class Client:
             RefusedError: the deployment refuses.
             MetadataError: the answer is no specification.
         """
-        request = self._protocol.metadata_request(self._endpoint.url)
         deadline = monotonic_s() + _FIRST_ANSWER_WITHIN_S
 
         def may_retry(error: BaseException) -> bool:
             return self._is_retried(error) and monotonic_s() < deadline
 
-        async def attempt() -> ModelSignature:
-            response = await self._try(request, self._transport.send)
-            try:
-                return self._protocol.parse_metadata(response)
-            except MetadataError as error:
-                text = f"{self._endpoint.shown}: {self._authorized.without_secrets(str(error))}"
-                raise MetadataError(text) from error
-
         try:
-            signature: ModelSignature = await self._retrying(may_retry, self._backoff_s)(attempt)
+            retrying = self._retrying(may_retry, self._backoff_s)
+            signature: ModelSignature = await retrying(self._read_signature)
         except ConnectionFailedError as error:
             raise UnreachableError(
                 f"cannot reach {self._endpoint.host_and_port} ({error}): is the deployment "
@@ -169,18 +161,15 @@ class Client:
         Raises:
             ModelChangedError: it is not the one that the job began with.
         """
-        request = self._protocol.metadata_request(self._endpoint.url)
         try:
             async with asyncio.timeout(_CHECK_WITHIN_S):
-                response: Response = await self._retrying(self._is_retried, self._backoff_s)(
-                    self._try, request, self._transport.send
-                )
-            fingerprint = self._protocol.parse_metadata(response).fingerprint()
+                retrying = self._retrying(self._is_retried, self._backoff_s)
+                signature: ModelSignature = await retrying(self._read_signature)
         except (AttemptError, MetadataError, TimeoutError) as error:
             # A gateway's page in between is no other model.
             _log.info("the specification could not be read again: %s", error)
             return
-        if fingerprint != self._fingerprint:
+        if signature.fingerprint() != self._fingerprint:
             raise ModelChangedError(
                 f"{self._endpoint.shown} has another specification than when the job began: "
                 "the model was changed; its predictions must not be mixed with the first one's"
@@ -298,11 +287,25 @@ class Client:
 
     async def _gives_specification(self) -> bool:
         try:
-            request = self._protocol.metadata_request(self._endpoint.url)
-            await self._try(request, self._transport.send)
+            await self._metadata()
         except AttemptError:
             return False
         return True
+
+    async def _read_signature(self) -> ModelSignature:
+        try:
+            return read_metadata(self._protocol, await self._metadata())
+        except MetadataError as error:
+            text = f"{self._endpoint.shown}: {self._authorized.without_secrets(str(error))}"
+            raise MetadataError(text) from error
+
+    async def _metadata(self) -> Response | None:
+        """One try for the specification; None where there is none, but somebody is there."""
+        request = self._protocol.metadata_request(self._endpoint.url)
+        if request is not None:
+            return await self._try(request, self._transport.send)
+        await self._authorized.knock(self._transport.send)
+        return None
 
     async def _in_turn(self, request: Request, rows: int, tries: Tries, *, alone: bool) -> Response:
         """One try, when nobody is alone with the deployment, or the caller is."""

@@ -2,25 +2,44 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from batchscore.errors import UsageError
+from batchscore.extensions import Extensions
+from batchscore.importing import load_object, made
 from batchscore.protocols.rows import RowsProtocol
 
 if TYPE_CHECKING:
     from batchscore.protocols.base import WireProtocol
 
-_PROTOCOLS = {"rows": RowsProtocol}
+_BUILT_IN = {"rows": RowsProtocol}
+PROTOCOLS = Extensions("batchscore.protocols", "protocol", tuple(_BUILT_IN))
+_METHODS = (
+    "encoder", "decoder", "learn", "is_complete", "metadata_request", "parse_metadata",
+    "score_request", "treatment", "error_text",
+)  # fmt: skip
 
 
 def protocol(name: str) -> WireProtocol:
-    """The protocol of that name.
+    """The protocol of that name: built in, registered, ``package.module:Class``, ``file.py:Class``.
 
     Raises:
-        UsageError: there is none.
+        UsageError: there is none, or what is there is no protocol.
     """
-    try:
-        return _PROTOCOLS[name]()
-    except KeyError:
-        known = ", ".join(sorted(_PROTOCOLS))
-        raise UsageError(f"--protocol {name!r} is not known; choose {known}") from None
+    if name in _BUILT_IN:
+        return _BUILT_IN[name]()
+    if ":" in name:
+        where = f"--protocol {name}"
+        found = load_object(name)
+    elif PROTOCOLS.is_known(name):
+        found, where = PROTOCOLS.load(name)
+    else:
+        raise UsageError(
+            f"--protocol {name!r} is not known; choose {PROTOCOLS.choice(name)} "
+            "(one of your own: package.module:Class or file.py:Class)"
+        )
+    if isinstance(found, type):
+        PROTOCOLS.check(found, where, _METHODS)
+    found = made(found, where, "encoder")
+    PROTOCOLS.check(found, where, _METHODS)
+    return cast("WireProtocol", found)
