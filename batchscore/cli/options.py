@@ -22,9 +22,8 @@ from batchscore.extensions import Extensions
 from batchscore.units import Duration, Size
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping
 
-    from cyclopts import Token
     from pydantic.fields import FieldInfo
 
 ENVIRONMENT_PREFIX = "BATCHSCORE_"
@@ -165,10 +164,6 @@ def _open_choices(info: FieldInfo) -> tuple[str, ...]:
     return next((item.built_in for item in info.metadata if isinstance(item, Extensions)), ())
 
 
-def _as_typed(_kind: object, tokens: Sequence[Token]) -> str:
-    return tokens[0].value
-
-
 def _alternatives(annotation: object) -> tuple[object, ...]:
     return get_args(annotation) if get_origin(annotation) in {Union, UnionType} else (annotation,)
 
@@ -204,15 +199,14 @@ def _option(
     several: bool = False,
 ) -> inspect.Parameter:
     kind: Any = bool if is_switch(info) else list[str] if is_repeated(info) else str
-    known = _open_choices(info)
+    if known := _open_choices(info):
+        kind = Literal[known] | str  # told by the help and the completion, but not enforced
     details = Parameter(
         name=names,
         help=_help(info),
         group=_group(group),
-        # An open list is told by the type, for the help and completion, but not enforced.
         choices=None if known else choices(info) or None,
-        converter=_as_typed if known else None,
-        metavar=None if is_switch(info) or choices(info) else metavar or "TEXT",
+        metavar=None if is_switch(info) or (choices(info) and not known) else metavar or "TEXT",
         consume_multiple=several,
         negative=f"--no-{names[0].removeprefix('--')}" if is_switch(info) else (),
         show_default=False,
@@ -221,7 +215,7 @@ def _option(
         name,
         inspect.Parameter.KEYWORD_ONLY,
         default=None,
-        annotation=Annotated[(Literal[known] if known else kind) | None, details],
+        annotation=Annotated[kind | None, details],
     )
 
 

@@ -298,11 +298,13 @@ def test_only_what_is_asked_for_is_imported(tmp_path, installed):
     for module in ("records", "csv_lines", "markdown"):
         (package / f"{module}.py").write_text("raise RuntimeError('imported')\n")
     (tmp_path / "in.csv").write_text("size,colour\n1,red\n")
-    words = ("in.csv", "--url", "http://127.0.0.1:9/x", "-o", "o.csv")
     assert score(tmp_path, tmp_path / "site", "--help").returncode == 0
-    assert "cannot reach" in score(tmp_path, tmp_path / "site", *words).stderr
-    done = score(tmp_path, tmp_path / "site", *words, "--protocol", "csv-lines")
-    assert "imported" in done.stderr
+    with csv_server(tmp_path / "log") as url:
+        words = ("in.csv", "--url", url, "-o", "o.csv")
+        done = score(tmp_path, tmp_path / "site", *words)
+        assert "answered 404" in done.stderr
+        done = score(tmp_path, tmp_path / "site", *words, "--protocol", "csv-lines")
+    assert "RuntimeError: imported; mend that package" in done.stderr
 
 
 def test_a_format_that_fails_loses_no_row(tmp_path, installed):
