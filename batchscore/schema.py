@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import prod
-from typing import Literal
+from typing import Literal, Self, cast
 
 FeatureType = Literal["numeric", "categorical", "text", "image", "numpy", "binary"]
 Kind = Literal["number", "category", "text", "image", "array"]
+Described = str | tuple[str, Sequence[int]]
+"""A type, or (type, shape)."""
 
 FEATURE_TYPES: tuple[FeatureType, ...] = (
     "numeric",
@@ -84,7 +87,24 @@ class ModelSignature:
     outputs: tuple[FeatureSpec, ...]
     tensor_json: bool = True
 
+    @classmethod
+    def of(cls, inputs: Mapping[str, Described], outputs: Mapping[str, Described]) -> Self:
+        """The signature of features by name: ``{"size": "numeric", "ink": ("numeric", (8, 8))}``.
+
+        Raises:
+            ValueError: a type is none of ``FEATURE_TYPES``.
+        """
+        return cls(_specs(inputs), _specs(outputs))
+
     def fingerprint(self) -> str:
         """A short stable hash of the signature, to tell one model from another."""
         canonical = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def _specs(described: Mapping[str, Described]) -> tuple[FeatureSpec, ...]:
+    pairs = {name: (of, ()) if isinstance(of, str) else of for name, of in described.items()}
+    return tuple(
+        FeatureSpec(name, cast("FeatureType", dtype), tuple(shape))
+        for name, (dtype, shape) in pairs.items()
+    )

@@ -24,7 +24,7 @@ _SHORTEST_SECRET = 4
 _ADVICE = {
     401: "; check the token (BATCHSCORE_TOKEN, --token-file or --token-command)",
     403: "; is the deployment enabled, and the token its own?",
-    404: "; check --url: it ends in /deployment/ID/forward",
+    404: "; check --url",
     407: "; check the login of the proxy that HTTP_PROXY names",
 }
 
@@ -106,6 +106,8 @@ class Authorized:
         )
         if self._policy.treatment(error) is Treatment.STOP:
             advice = _ADVICE.get(response.status, "")
+            if response.status == 404 and self._protocol.url_ending:
+                advice += f": it ends in {self._protocol.url_ending}"
             return RefusedError(
                 f"{self._endpoint.shown} answered {response.status}: {error}{advice}"
             )

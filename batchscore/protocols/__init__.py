@@ -30,7 +30,10 @@ def protocol(name: str) -> WireProtocol:
         return _BUILT_IN[name]()
     if ":" in name:
         where = f"--protocol {name}"
-        found = load_object(name)
+        try:
+            found = load_object(name)
+        except UsageError as error:
+            raise UsageError(f"{where}: {error}") from error
     elif PROTOCOLS.is_known(name):
         found, where = PROTOCOLS.load(name)
     else:

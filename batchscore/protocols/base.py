@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from batchscore.errors import DecodeError, MetadataError
 from batchscore.protocols.untrusted import beginning, parse_json
+from batchscore.schema import ModelSignature
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from batchscore.batches import RowBatch, RowFailure
     from batchscore.codecs import ImageFolder
     from batchscore.config import Probs
-    from batchscore.schema import ModelSignature
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,12 +123,16 @@ class WireProtocol(Protocol):
 
     Attributes:
         name: what ``inspect`` shows.
+        url_ending: what the address ends in, for advice where nothing is there.
         signature: what the protocol itself knows of the deployment; needed where there is no
             ``metadata_request``.
     """
 
     @property
     def name(self) -> str: ...
+
+    @property
+    def url_ending(self) -> str: ...
 
     @property
     def signature(self) -> ModelSignature | None: ...
@@ -183,6 +187,7 @@ class BaseProtocol:
     """What most protocols have in common; one of them changes what differs.
 
     Attributes:
+        url_ending: what ``--url`` ends in, for advice; empty where that differs.
         signature: the deployment's features, where the server does not tell them.
         content_type: of requests for predictions, and asked for of their answers.
         retried: statuses below 500 after which a request is tried again; from 500 on all are.
@@ -191,6 +196,7 @@ class BaseProtocol:
         error_keys: where a JSON object that is no prediction has the server's words.
     """
 
+    url_ending = ""
     signature: ModelSignature | None = None
     content_type = "application/json"
     retried: Collection[int] = frozenset({408, 425, 429})
@@ -255,14 +261,15 @@ def read_metadata(protocol: WireProtocol, response: Response | None) -> ModelSig
     Raises:
         MetadataError: there is none, or it cannot be read for whatever reason.
     """
-    if response is None:
-        if protocol.signature is None:
-            raise MetadataError(
-                f"the protocol {protocol.name} has neither a metadata_request nor a signature"
-            )
-        return protocol.signature
+    if response is None and protocol.signature is None:
+        raise MetadataError(
+            f"the protocol {protocol.name} has neither a metadata_request nor a signature"
+        )
     try:
-        return protocol.parse_metadata(response)
+        found = protocol.signature if response is None else protocol.parse_metadata(response)
+        if not isinstance(found, ModelSignature):
+            raise TypeError(f"it became a {type(found).__name__}, no ModelSignature")
+        return found
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise MetadataError(
             f"this is no specification as {protocol.name} has it: {type(error).__name__}: {error}"

@@ -95,6 +95,10 @@ class PlainProtocol(BaseProtocol, ABC):
             kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
             raise DecodeError(f"the answer cannot be read: {kind}{error}") from error
         check_count(len(rows), num_rows)
+        for row in rows:
+            if not isinstance(row, Mapping):
+                kind = type(row).__name__
+                raise DecodeError(f"decode() gave a {kind} for a row, no mapping of its outputs")
         return columns_of(rows, signature.outputs)
 
 
@@ -142,7 +146,10 @@ class _PlainEncoder:
         if not rows:
             return b""
         try:
-            return self._protocol.encode(rows, self._signature)
+            body = self._protocol.encode(rows, self._signature)
+            if not isinstance(body, bytes):
+                raise TypeError(f"encode() gave a {type(body).__name__}, not bytes")
+            return body
         except BatchscoreError:
             raise
         except ValueError as error:

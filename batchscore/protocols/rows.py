@@ -49,6 +49,7 @@ class RowsProtocol(BaseProtocol):
     """The ``rows`` protocol. Stateless."""
 
     name = "rows"
+    url_ending = "/deployment/ID/forward"
     error_keys = ("errorCode", "errorMessage")
 
     def metadata_request(self, url: str) -> Request:

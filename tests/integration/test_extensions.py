@@ -19,16 +19,13 @@ ROOT = Path(__file__).parents[2]
 SERVER = Path(__file__).parent / "csv_server.py"
 
 MINE = '''
-from batchscore.extending import FeatureSpec, ModelSignature, PlainProtocol
+from batchscore.extending import ModelSignature, PlainProtocol
 
 class Mine(PlainProtocol):
     """No specification is published, so what is known of the model stands here."""
 
     content_type = "text/csv"
-    signature = ModelSignature(
-        inputs=(FeatureSpec("size", "numeric"), FeatureSpec("colour", "text")),
-        outputs=(FeatureSpec("price", "numeric"),),
-    )
+    signature = ModelSignature.of({"size": "numeric", "colour": "text"}, {"price": "numeric"})
 
     def encode(self, rows, signature):
         lines = [f"{row['size']},{row['colour']}" for row in rows]

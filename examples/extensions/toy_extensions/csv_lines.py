@@ -9,7 +9,7 @@ import csv
 import io
 from typing import TYPE_CHECKING
 
-from batchscore.extending import FeatureSpec, ModelSignature, PlainProtocol, Request, Response
+from batchscore.extending import ModelSignature, PlainProtocol, Request, Response
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,9 +27,9 @@ class CsvLines(PlainProtocol):
     def parse_metadata(self, response: Response) -> ModelSignature:
         """The deployment's inputs and outputs."""
         lines = list(csv.reader(io.StringIO(response.body.decode())))
-        inputs = [FeatureSpec(name, kind) for role, name, kind in lines if role == "input"]
-        outputs = [FeatureSpec(name, kind) for role, name, kind in lines if role == "output"]
-        return ModelSignature(tuple(inputs), tuple(outputs))
+        inputs = {name: kind for role, name, kind in lines if role == "input"}
+        outputs = {name: kind for role, name, kind in lines if role == "output"}
+        return ModelSignature.of(inputs, outputs)
 
     def encode(self, rows: Sequence[Mapping[str, object]], signature: ModelSignature) -> bytes:
         """A header and a line for each row; null is an empty cell."""

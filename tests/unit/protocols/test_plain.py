@@ -26,6 +26,8 @@ class Lines(PlainProtocol):
             raise ValueError("a bad name")
         if any(row["name"] == "bug" for row in rows):
             raise KeyError("bug")
+        if any(row["name"] == "text" for row in rows):
+            return json.dumps(rows)
         return b"\n".join(json.dumps(row).encode() for row in rows)
 
     def decode(self, response, signature):
@@ -80,6 +82,8 @@ def test_a_mistake_in_encode_stops_the_job():
     """What is no ValueError is the protocol's own fault, and is told as such."""
     with pytest.raises(StoppedError, match="the protocol Lines cannot encode rows: KeyError"):
         encoded([1], ["bug"])
+    with pytest.raises(StoppedError, match=r"encode\(\) gave a str, not bytes"):
+        encoded([1], ["text"])
 
 
 def answer(*rows) -> Response:
@@ -105,8 +109,8 @@ def test_answers_become_columns_with_learned_classes():
     ("response", "words"),
     [
         (Response(200, b"<html>"), "cannot be read: Expecting value"),
-        (Response(200, b"5"), "no output 'price'"),
         (answer({"kind": None}), "no output 'price'"),
+        (answer(5), "gave a int for a row, no mapping"),
         (answer({"price": 1}, {"price": 2}), "2 rows, 1 were sent"),
         (answer({"price": "1", "kind": None}), "'1' is no number"),
     ],
@@ -147,6 +151,9 @@ def test_a_signature_comes_from_the_server_or_the_protocol():
     class Knows(Lines):
         signature = SIGNATURE
 
+    class Wrong(Lines):
+        signature = (FeatureSpec("x", "numeric"),)
+
     class Asks(Lines):
         def parse_metadata(self, response):
             return ModelSignature((FeatureSpec("x", response.body.decode()),), ())
@@ -154,7 +161,20 @@ def test_a_signature_comes_from_the_server_or_the_protocol():
     assert read_metadata(Knows(), None) is SIGNATURE
     with pytest.raises(MetadataError, match="neither a metadata_request nor a signature"):
         read_metadata(Lines(), None)
+    with pytest.raises(MetadataError, match="it became a tuple, no ModelSignature"):
+        read_metadata(Wrong(), None)
     with pytest.raises(MetadataError, match="reads no specification"):
         read_metadata(Lines(), Response(200, b""))
     with pytest.raises(MetadataError, match="as Asks has it: ValueError: .*'float' is no type"):
         read_metadata(Asks(), Response(200, b"float"))
+
+
+def test_features_are_told_by_name():
+    """A type alone is a scalar; a type that there is not is refused at once."""
+    found = ModelSignature.of({"a": "numeric", "b": ("numeric", [8, 8])}, {"y": "categorical"})
+    assert found == ModelSignature(
+        (FeatureSpec("a", "numeric"), FeatureSpec("b", "numeric", (8, 8))),
+        (FeatureSpec("y", "categorical"),),
+    )
+    with pytest.raises(ValueError, match="feature 'a': 'float' is no type; there are numeric"):
+        ModelSignature.of({"a": "float"}, {})
