@@ -1,8 +1,9 @@
 """A server of another make: it knows CSV lines alone. A process of its own.
 
     python csv_server.py LOG [--slow-until CONNECTIONS] [--delay SECONDS] [--busy REQUESTS]
+        [--poison COLOUR] [--port PORT]
 
-It prints its address. The price of a row is twice its size; a request with a ``poison`` colour is
+It prints its address. The price of a row is twice its size; a request with the colour ``poison`` is
 refused. What it scores goes to LOG, a line a request: the client's port, then the sizes.
 """
 
@@ -41,7 +42,7 @@ class Handler(BaseHTTPRequestHandler):
         rows = list(csv.DictReader(io.StringIO(text)))
         if self.headers["Content-Type"] != "text/csv":
             self._answer(415, "CSV, please")
-        elif any(row["colour"] == "poison" for row in rows):
+        elif any(row["colour"] == server.options.poison for row in rows):
             self._answer(422, "a colour is poison")
         else:
             with server.lock, server.options.log.open("a") as log:
@@ -72,8 +73,11 @@ def main() -> None:
     parser.add_argument("--slow-until", type=int, default=0)
     parser.add_argument("--delay", type=float, default=0.0)
     parser.add_argument("--busy", type=int, default=0)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.options, server.lock, server.ports = parser.parse_args(), threading.Lock(), set()
+    parser.add_argument("--poison", default="poison")
+    parser.add_argument("--port", type=int, default=0)
+    options = parser.parse_args()
+    server = ThreadingHTTPServer(("127.0.0.1", options.port), Handler)
+    server.options, server.lock, server.ports = options, threading.Lock(), set()
     server.busy = server.options.busy
     sys.stdout.write(f"http://127.0.0.1:{server.server_address[1]}/model\n")
     sys.stdout.flush()

@@ -145,6 +145,23 @@ def test_refused_rows_are_isolated_with_the_toy_protocol(tmp_path, installed):
     assert found["prediction_error"][7] == "http_422: a colour is poison"
 
 
+def test_refused_rows_are_scored_again_with_the_toy_protocol(tmp_path, installed):
+    """``rescore`` knows the protocol from the output, and only the failed rows are sent."""
+    write_records(tmp_path / "in.records", [(1, "red"), (2, "poison"), (3, "blue")])
+    words = ("in.records", "--protocol", "csv-lines", "-o", "o.arrow")
+    with csv_server(tmp_path / "log") as url:
+        assert score(tmp_path, installed, *words, "--url", url).returncode == 3
+    with csv_server(tmp_path / "log2", "--poison", "none") as url:
+        done = subprocess.run(
+            [sys.executable, "-m", "batchscore", "rescore", "o.arrow", "--url", url],
+            cwd=tmp_path, env=with_package(installed), capture_output=True, text=True, timeout=60,
+            check=False,
+        )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert read_arrow(tmp_path / "o.arrow")["predicted_price"].to_pylist() == [2.0, 4.0, 6.0]
+    assert scored_sizes(tmp_path / "log2") == [2]
+
+
 def test_a_row_that_the_toy_protocol_cannot_say_fails_alone(tmp_path, installed):
     """encode() refuses a row with ValueError: it fails unsent, the others are scored."""
     cells = [["size", "colour"], ["1", "red"], ["2", "two\nlines"], ["3", "blue"]]
@@ -248,6 +265,30 @@ def test_nobody_there_is_found_out_without_a_specification(tmp_path):
     )  # fmt: skip
     assert done.returncode == 75
     assert "cannot reach 127.0.0.1:9" in done.stderr
+
+
+def test_an_outage_is_waited_for_without_a_specification(tmp_path):
+    """A protocol without one: when the server is back the job goes on, and no row is lost."""
+    (tmp_path / "mine.py").write_text(MINE)
+    (tmp_path / "in.csv").write_text("size,colour\n" + "".join(f"{n},red\n" for n in range(100)))
+    log = tmp_path / "log"
+    with csv_server(log, "--delay", 0.05) as url:
+        job = subprocess.Popen(
+            command("in.csv", "--url", url, "--protocol", "mine.py:Mine", "-o", "o.arrow",
+                    "--batch-size", 2, "--concurrency", 2, "--max-attempts", 2),
+            cwd=tmp_path, env=with_package(None), stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        wait_for(lambda: log.exists() and len(scored_sizes(log)) > 20)
+    told = []
+    for line in job.stderr:
+        told.append(line)
+        if "is away" in line:
+            break
+    with csv_server(log, "--port", url.split(":")[2].split("/")[0]):
+        told += job.communicate(timeout=60)[1]
+    assert job.returncode == 0, told
+    found = read_arrow(tmp_path / "o.arrow")["predicted_price"].to_pylist()
+    assert found == [2.0 * n for n in range(100)]
 
 
 def test_inspect_shows_a_protocol_of_ones_own(tmp_path, installed):
