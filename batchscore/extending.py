@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from batchscore.batches import RowBatch, RowFailure
-from batchscore.protocols.base import Request, Response, Treatment
+from batchscore.protocols.base import BaseProtocol, Request, Response, Treatment
 from batchscore.protocols.plain import PlainProtocol
 from batchscore.protocols.untrusted import parse_json
 from batchscore.readers.base import FormatReader, text_field
@@ -12,6 +12,7 @@ from batchscore.schema import FeatureSpec, ModelSignature
 from batchscore.sinks.base import FormatWriter
 
 __all__ = [
+    "BaseProtocol",
     "FeatureSpec",
     "FormatReader",
     "FormatWriter",

@@ -70,15 +70,22 @@ class Extensions:
                 "mend that package or uninstall it"
             ) from error
 
-    def check(self, found: object, where: str, methods: Collection[str]) -> None:
+    def check(
+        self,
+        found: object,
+        where: str,
+        methods: Collection[str],
+        attributes: Collection[str] = (),
+    ) -> None:
         """Refuse what is none of the kind, before it is used.
 
         Raises:
-            UsageError: it lacks a method.
+            UsageError: it lacks a method or an attribute.
         """
         abstract = sorted(getattr(found, "__abstractmethods__", ()))
         absent = [name for name in methods if not callable(getattr(found, name, None))]
         missing = [f"{name}()" for name in (*abstract, *absent)]
+        missing += [name for name in attributes if not hasattr(found, name)]
         if missing:
             more = ", ..." if len(missing) > _SHOWN_METHODS else ""
             raise UsageError(

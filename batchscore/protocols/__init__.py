@@ -18,6 +18,7 @@ _METHODS = (
     "encoder", "decoder", "learn", "is_complete", "metadata_request", "parse_metadata",
     "score_request", "treatment", "error_text",
 )  # fmt: skip
+_ATTRIBUTES = ("name", "url_ending", "signature")
 
 
 def protocol(name: str) -> WireProtocol:
@@ -44,5 +45,5 @@ def protocol(name: str) -> WireProtocol:
     if isinstance(found, type):
         PROTOCOLS.check(found, where, _METHODS)
     found = made(found, where, "encoder")
-    PROTOCOLS.check(found, where, _METHODS)
+    PROTOCOLS.check(found, where, _METHODS, _ATTRIBUTES)
     return cast("WireProtocol", found)

@@ -32,6 +32,11 @@ class HalfProtocol(PlainProtocol):
     def encode(self, rows, signature):
         return b""
 
+class NoAttributes:
+    def encoder(self): ...
+    decoder = learn = is_complete = metadata_request = parse_metadata = encoder
+    score_request = treatment = error_text = encoder
+
 class HalfWriter(FormatWriter):
     pass
 
@@ -103,6 +108,7 @@ def test_a_wrong_entry_point_is_told(register, group, value, words):
         ("batchscore.readers", "wrong:HalfReader", "HalfReader lacks batches();"),
         ("batchscore.readers", "wrong:NoSchema", "read_schema() gave a NoneType"),
         ("batchscore.protocols", "wrong:HalfProtocol", "HalfProtocol lacks decode();"),
+        ("batchscore.protocols", "wrong:NoAttributes", "lacks name, url_ending, signature;"),
         ("batchscore.protocols", "wrong:needs", "without arguments failed: TypeError"),
         ("batchscore.sinks", "wrong:HalfWriter", "HalfWriter lacks write();"),
         ("batchscore.sinks", "wrong:needs", "without arguments failed: TypeError"),

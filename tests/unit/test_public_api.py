@@ -14,8 +14,8 @@ NAMES = {
 }  # fmt: skip
 
 EXTENDING = {
-    "FeatureSpec", "FormatReader", "FormatWriter", "ModelSignature", "PlainProtocol",
-    "ReadOptions", "Request", "Response", "RowBatch", "RowFailure", "Treatment", "parse_json",
+    "BaseProtocol", "FeatureSpec", "FormatReader", "FormatWriter", "ModelSignature",
+    "PlainProtocol", "ReadOptions", "Request", "Response", "RowBatch", "RowFailure", "Treatment", "parse_json",
     "text_field",
 }  # fmt: skip
 
