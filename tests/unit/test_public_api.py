@@ -15,8 +15,8 @@ NAMES = {
 
 EXTENDING = {
     "BaseProtocol", "FeatureSpec", "FormatReader", "FormatWriter", "ModelSignature",
-    "PlainProtocol", "ReadOptions", "Request", "Response", "RowBatch", "RowFailure", "Treatment", "parse_json",
-    "text_field",
+    "PlainProtocol", "ReadOptions", "Request", "Response", "RowBatch", "RowFailure",
+    "Treatment", "parse_json", "text_field",
 }  # fmt: skip
 
 
