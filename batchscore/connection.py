@@ -17,7 +17,7 @@ from batchscore.config import RetryTable
 from batchscore.endpoint import Endpoint
 from batchscore.errors import MetadataError, RefusedError, UsageError
 from batchscore.metrics import RunMetrics
-from batchscore.protocols import AUTO, asked, names, recognised
+from batchscore.protocols import AUTO, PROTOCOLS, asked, recognised
 from batchscore.protocols import protocol as protocol_named
 from batchscore.readers.chunks import AUTO_ROWS
 
@@ -78,10 +78,10 @@ async def _asked(config: EndpointConfig, offload: Offload, runtime: Runtime) -> 
                     raise
                 continue
             return name
-    shown = Endpoint.parse(config.url).shown
+    shown, names = Endpoint.parse(config.url).shown, "|".join(PROTOCOLS.built_in)
     raise UsageError(
-        f"{shown} does not show which protocol it speaks; say --protocol {'|'.join(names())}, "
-        "and the whole address that rows are sent to"
+        f"{shown} does not show which protocol it speaks; say --protocol {names}, and the whole "
+        "address that rows are sent to"
     )
 
 

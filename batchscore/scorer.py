@@ -118,7 +118,6 @@ async def inspect(config: EndpointConfig) -> tuple[str, ModelSignature]:
 
 
 async def _score_files(run: Run, offload: Offload) -> None:
-    run.config = await with_protocol(run.config, offload=offload, runtime=run.runtime)
     config = run.config
     Endpoint.parse(config.url)
     if config.resume and STANDARD_INPUT in config.inputs:
@@ -131,6 +130,9 @@ async def _score_files(run: Run, offload: Offload) -> None:
         try:
             output.check_apart_from(opened.files)
             run.protect(opened.files)
+            config = run.config = await with_protocol(
+                config, offload=offload, runtime=run.runtime
+            )
             job = await offload(Job.of, config, opened)
             earlier = await offload(output.begin, job)
             run.check_image_root()
