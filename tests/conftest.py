@@ -7,6 +7,9 @@ from collections.abc import Generator
 import pytest
 from failing import Command, signpost, watched
 
+# Checks that stand beside the tests show what they compared, as those in the tests do.
+pytest.register_assert_rewrite("scenarios", "simulation", "soak")
+
 _COMMANDS = pytest.StashKey[list[Command]]()
 
 

@@ -20,6 +20,8 @@ _WORDS_SHOWN = 600
 
 # What a file of tests is about, where that is not the module it has its name from.
 _ABOUT = {
+    "tests/integration/cli/test_commands.py": "docs/commands.md batchscore/cli",
+    "tests/integration/cli/test_runner.py": "batchscore/cli/runner.py",
     "tests/integration/test_bounds.py": "docs/bounds.md",
     "tests/integration/test_cancellation.py": "ARCHITECTURE.md batchscore/pipeline.py",
     "tests/integration/test_client.py": "docs/failures.md batchscore/client",
