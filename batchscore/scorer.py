@@ -130,9 +130,7 @@ async def _score_files(run: Run, offload: Offload) -> None:
         try:
             output.check_apart_from(opened.files)
             run.protect(opened.files)
-            config = run.config = await with_protocol(
-                config, offload=offload, runtime=run.runtime
-            )
+            config = run.config = await with_protocol(config, offload=offload, runtime=run.runtime)
             job = await offload(Job.of, config, opened)
             earlier = await offload(output.begin, job)
             run.check_image_root()
