@@ -233,10 +233,7 @@ def has_attributes(path: Path) -> bool:
 
 @pytest.mark.parametrize("name", ["mine.py:Mine", "mine:Mine", "package.inner:Mine"])
 def test_a_class_beside_the_user_needs_no_package(tmp_path, name):
-    """--protocol takes a class of a file or module in the current folder, also in processes.
-
-    Its server publishes no specification.
-    """
+    """--protocol takes a class beside the user, also in processes and without a specification."""
     (tmp_path / "package").mkdir()
     for path in ("mine.py", "package/inner.py"):
         (tmp_path / path).write_text(MINE)
