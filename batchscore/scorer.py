@@ -22,6 +22,7 @@ from batchscore.finished import FinishedOutput, RowCounts
 from batchscore.job import Job
 from batchscore.layout import OutputLayout, check_collisions
 from batchscore.learned import learned_outputs, with_classes, with_learned, without_classes
+from batchscore.memory import MemorySink
 from batchscore.metrics import RunMetrics
 from batchscore.observers import NullObserver
 from batchscore.offload import Threads, uninterrupted
@@ -38,7 +39,7 @@ from batchscore.readers.union import is_untyped
 from batchscore.resume import ends_as_before
 from batchscore.run import Run, shown, whole_run
 from batchscore.runtime import Runtime
-from batchscore.writer import MemorySink, OrderedWriter
+from batchscore.writer import OrderedWriter
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
