@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from batchscore.batches import ScoredBatch
+    from batchscore.finished import RowCounts
     from batchscore.layout import OutputLayout
     from batchscore.metrics import RunMetrics
     from batchscore.units import FailureLimit
@@ -23,12 +24,15 @@ class BatchSink(Protocol):
     """Where record batches of the output go.
 
     ``check`` comes before anything is sent and raises ``UsageError`` for a schema that cannot be
-    written; then ``open`` once, then ``append`` in order.
+    written; then ``open`` once, then ``append`` in order. Where an earlier run left rows of this
+    schema, ``go_on`` takes the place of ``open``, and tells what became of them.
     """
 
     def check(self, schema: pa.Schema) -> None: ...
 
     def open(self, schema: pa.Schema) -> None: ...
+
+    def go_on(self, schema: pa.Schema) -> RowCounts: ...
 
     def append(self, batch: pa.RecordBatch) -> None: ...
 
@@ -87,10 +91,20 @@ class OrderedWriter:
             self._open(layout)
         check_failures(self._max_failed_rows, self._metrics, self._metrics.rows_read)
 
-    def go_on(self, layout: OutputLayout) -> None:
-        """Write behind what an earlier run left in the sink, in its layout."""
+    def go_on(self, layout: OutputLayout) -> int:
+        """Write behind what an earlier run left in the sink, in its layout; blocks.
+
+        Returns:
+            The number of rows that are there.
+
+        Raises:
+            TooManyFailuresError: more of them failed than the user allows.
+        """
+        counts = self._sink.go_on(layout.schema)
+        self._metrics.count_earlier(counts.rows, counts.failed)
         self._layout = layout
         self._check_early()
+        return counts.rows
 
     def close(self) -> None:
         """Let go of the spool."""
