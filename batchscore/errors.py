@@ -44,6 +44,17 @@ EXIT_TEMPORARY = 75
 EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
 
+_NO_HANDLES = ("no file handles are left on this computer", "raise the limit (ulimit -n)")
+_NO_SPACE = ("no space is left on the disk", "free some")
+
+SHORTAGES = {
+    errno.EMFILE: _NO_HANDLES,
+    errno.ENFILE: _NO_HANDLES,
+    errno.ENOSPC: _NO_SPACE,
+    errno.EDQUOT: _NO_SPACE,
+}
+"""What this computer has none left of, and the remedy, by the number of the system's error."""
+
 
 class BatchscoreError(Exception):
     """Base of all errors of this package; ``str()`` is ready for the user.
@@ -121,16 +132,9 @@ class ShortageError(TemporaryError):
         """Raise it where that is what an error of the system says."""
         cause = getattr(error, "os_error", None) or error
         number = cause.errno if isinstance(cause, OSError) else None
-        if number in {errno.EMFILE, errno.ENFILE}:
-            raise cls(
-                "no file handles are left on this computer; raise the limit (ulimit -n), then the "
-                "same command with --resume goes on"
-            ) from error
-        if number in {errno.ENOSPC, errno.EDQUOT}:
-            raise cls(
-                "no space is left on the disk; free some, then the same command with --resume "
-                "goes on"
-            ) from error
+        if number in SHORTAGES:
+            what, remedy = SHORTAGES[number]
+            raise cls(f"{what}; {remedy}, then the same command with --resume goes on") from error
 
 
 class WorkerLostError(TemporaryError):

@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from batchscore.errors import InputError, OutputError
+from batchscore.errors import InputError, OutputError, UsageError
+from batchscore.job import told
 from batchscore.readers.identity import identify
+from batchscore.sinks.sealed import open_sealed, record_batches
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from batchscore.job import Job
@@ -56,20 +58,66 @@ class RowCounts:
 
 @dataclass(frozen=True)
 class FinishedOutput:
-    """A whole output.
+    """A whole output, and what it tells of its job.
 
     Attributes:
-        specification: the fingerprint of the deployment's specification then.
-        differences: what makes it the output of another job, in words.
         path, output_format: the file.
-        counted: what became of the rows, where the file itself does not tell.
+        schema: its columns, the last of which is the error; none where it is text.
+        options: the ``output_options`` of its job.
+        input_summary: the input of its job, see ``Job.input_summary``.
+        fingerprint: of the specification that the rows were scored with.
+        counted: what became of the rows, where a look at them is not needed to tell.
     """
 
-    specification: str
-    differences: list[str]
     path: Path
     output_format: str
+    schema: pa.Schema
+    options: dict[str, object]
+    input_summary: dict[str, object]
+    fingerprint: str
     counted: RowCounts | None = None
+
+    @classmethod
+    def read(cls, path: Path, output_format: str) -> FinishedOutput | None:
+        """The output at a path; None where nothing tells what job wrote it.
+
+        Raises:
+            OSError, pa.ArrowException: it cannot be read.
+        """
+        schema, counted = pa.schema([]), None
+        if output_format in {"arrow", "parquet"}:
+            schema = _schema(path, output_format)
+            described = _metadata(schema)
+        else:
+            described = _attribute(path)
+            if described is not None:
+                counted = RowCounts(described["rows"], Counter(described["failed"]))
+        if described is None:
+            return None
+        options, summary, fingerprint = (described[name] for name in _METADATA)
+        return cls(path, output_format, schema, options, summary, str(fingerprint), counted)
+
+    @property
+    def error(self) -> str:
+        """The name of the error column."""
+        return str(self.schema.names[-1])
+
+    @property
+    def untyped(self) -> tuple[str, ...]:
+        """The kept columns that are text without a type."""
+        return tuple(json.loads((self.schema.metadata or {}).get(b"batchscore.untyped", b"[]")))
+
+    def differences(self, job: Job) -> list[str]:
+        """What makes it the output of another job, in words."""
+        written_ns = self.path.stat().st_mtime_ns
+        return job.differences_from_output(self.options, self.input_summary, written_ns)
+
+    def refused(self, differences: Sequence[str]) -> UsageError:
+        """The error where it is the output of another job."""
+        return UsageError(
+            f"--output: {str(self.path)!r} is of another job: {told(differences)}; "
+            "--overwrite replaces it"
+        )
 
     def counts(self) -> RowCounts:
         """What became of the rows; reads the error column.
@@ -80,33 +128,25 @@ class FinishedOutput:
         if self.counted is not None:
             return self.counted
         try:
-            if self.output_format == "parquet":
-                return RowCounts.of(_parquet_errors(self.path))
-            return RowCounts.of(_arrow_errors(self.path))
+            return RowCounts.of(self._errors())
         except (OSError, pa.ArrowException) as error:
             reason = str(error).splitlines()[0]
             raise OutputError(f"cannot read '{self.path}': {reason}") from error
 
-
-def finished_output(path: Path, output_format: str, job: Job) -> FinishedOutput | None:
-    """The output at a path held against a job; None where nothing tells what job wrote it."""
-    counted = None
-    if output_format in {"arrow", "parquet"}:
-        described = _metadata(path, output_format)
-    else:
-        described = _attribute(path)
-        if described is not None:
-            counted = RowCounts(described["rows"], Counter(described["failed"]))
-    if described is None:
-        return None
-    written_ns = path.stat().st_mtime_ns
-    differences = job.differences_from_output(described["options"], described["input"], written_ns)
-    return FinishedOutput(str(described["fingerprint"]), differences, path, output_format, counted)
+    def _errors(self) -> Iterator[pa.Array]:
+        if self.output_format == "parquet":
+            with pq.ParquetFile(self.path) as file:
+                for batch in file.iter_batches(columns=[self.error]):
+                    yield batch.column(0)
+            return
+        with open_sealed(self.path, columns=[len(self.schema) - 1]) as reader:
+            for batch in record_batches(reader):
+                yield batch.column(0)
 
 
 def describe(path: Path, schema: pa.Schema, counts: RowCounts) -> None:
     """Attach to a text file what a schema's metadata tells; does nothing where that cannot be."""
-    described = job_metadata(schema) or {}
+    described = _metadata(schema) or {}
     described |= {"rows": counts.rows, "failed": dict(counts.failed), "content": _content(path)}
     # Resuming can do without: it refuses then, and says why.
     with contextlib.suppress(OSError, AttributeError):
@@ -131,18 +171,14 @@ def _content(path: Path) -> list[object]:
     return [found.size, found.digest]
 
 
-def _metadata(path: Path, output_format: str) -> dict[str, Any] | None:
-    try:
-        if output_format == "parquet":
-            return job_metadata(pq.read_schema(path))
-        with pa.OSFile(str(path)) as file, pa.ipc.open_file(file) as reader:
-            return job_metadata(reader.schema)
-    except (OSError, pa.ArrowException):
-        return None
+def _schema(path: Path, output_format: str) -> pa.Schema:
+    if output_format == "parquet":
+        return pq.read_schema(path)
+    with open_sealed(path) as reader:
+        return reader.schema
 
 
-def job_metadata(schema: pa.Schema) -> dict[str, Any] | None:
-    """What an output's schema tells of its job: options, input and specification."""
+def _metadata(schema: pa.Schema) -> dict[str, Any] | None:
     metadata: Mapping[bytes, bytes] = schema.metadata or {}
     try:
         texts = {name: metadata[f"batchscore.{name}".encode()].decode() for name in _METADATA}
@@ -153,18 +189,3 @@ def job_metadata(schema: pa.Schema) -> dict[str, Any] | None:
         }
     except (KeyError, ValueError):
         return None
-
-
-def _parquet_errors(path: Path) -> Iterator[pa.Array]:
-    with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(columns=[file.schema_arrow.names[-1]]):
-            yield batch.column(0)
-
-
-def _arrow_errors(path: Path) -> Iterator[pa.Array]:
-    with pa.OSFile(str(path)) as file, pa.ipc.open_file(file) as reader:
-        last = len(reader.schema) - 1
-    options = pa.ipc.IpcReadOptions(included_fields=[last])
-    with pa.OSFile(str(path)) as file, pa.ipc.open_file(file, options=options) as reader:
-        for index in range(reader.num_record_batches):
-            yield reader.get_batch(index).column(0)

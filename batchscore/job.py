@@ -57,7 +57,7 @@ class Job:
         return cls(config.output_options(), files, paths)
 
     def as_json(self) -> dict[str, object]:
-        """What stands beside the work in progress: nothing is left out."""
+        """What stands beside the work in progress, as JSON values: nothing is left out."""
         files = None if self.files is None else [asdict(file) for file in self.files]
         return {"format": FORMAT, "options": dict(self.options), "input": files}
 
@@ -74,7 +74,7 @@ class Job:
 
     def differences(self, earlier: Mapping[str, object]) -> list[str]:
         """What differs from the ``as_json`` of an earlier run, in words; nothing: the same job."""
-        if json.loads(json.dumps(self.as_json())) == earlier:
+        if self.as_json() == earlier:
             return []
         if not earlier:
             return ["what it was cannot be read"]
@@ -98,7 +98,7 @@ class Job:
                 must not be younger.
         """
         found = list(self._other_options(options))
-        if summary != json.loads(json.dumps(self.input_summary())):
+        if summary != self.input_summary():
             each = summary.get("each") if isinstance(summary, dict) else None
             words = self._other_files(each, with_time=False) if isinstance(each, list) else []
             found += words or ["the input differs"]
@@ -112,8 +112,7 @@ class Job:
         if not isinstance(earlier, dict):
             yield "another version of batchscore began it"
             return
-        now = json.loads(json.dumps(dict(self.options)))
-        for name, value in now.items():
+        for name, value in self.options.items():
             if earlier.get(name) != value:
                 option = "--" + name.replace("_", "-")
                 yield f"{option} was {_shown(earlier.get(name))}, now {_shown(value)}"

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _TEXT = pa.large_string()
+_COMMA = pa.scalar(",", _TEXT)
 _UNITS_A_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _DIGITS = {"s": 0, "ms": 3, "us": 6, "ns": 9}
 _NEEDS_ESCAPE = r'["\\\x00-\x1f]'
@@ -45,7 +46,7 @@ def json_texts(array: pa.Array) -> pa.LargeStringArray:
     texts = _nested(array)
     if texts is None:
         texts = _quoted(array, scalar_texts(array))
-    return pc.fill_null(texts, _text("null"))
+    return pc.fill_null(texts, "null")
 
 
 def scalar_texts(array: pa.Array) -> pa.LargeStringArray | None:
@@ -59,6 +60,18 @@ def scalar_texts(array: pa.Array) -> pa.LargeStringArray | None:
         if is_kind(array.type):
             return text(array)
     return None
+
+
+def joined(*parts: pa.Array | str) -> pa.LargeStringArray:
+    """The parts side by side, a string the same for every value; null where one of them is."""
+    texts = (pa.scalar(part, _TEXT) if isinstance(part, str) else part for part in parts)
+    return pc.binary_join_element_wise(*texts, pa.scalar("", _TEXT))
+
+
+def row_bytes(*parts: pa.Array | str) -> memoryview:
+    """The same as the text of a file, one row after another; no part may have nulls."""
+    # That is how they stand in the array's buffer.
+    return memoryview(joined(*parts).buffers()[2])
 
 
 def media_type(data: bytes) -> str:
@@ -76,15 +89,6 @@ def media_type(data: bytes) -> str:
 def data_uri(data: bytes) -> str:
     """Bytes as ``data:<media type>;base64,...``."""
     return f"data:{media_type(data)};base64,{base64.b64encode(data).decode()}"
-
-
-def _text(text: str) -> pa.Scalar:
-    return pa.scalar(text, _TEXT)
-
-
-def _join(*parts: pa.Array | pa.Scalar) -> pa.Array:
-    """The parts side by side; null where one of them is."""
-    return pc.binary_join_element_wise(*parts, _text(""))
 
 
 def _plain(array: pa.Array) -> pa.Array:
@@ -132,7 +136,7 @@ def _timestamp(array: pa.Array) -> pa.Array:
     a_minute = 60 * _UNITS_A_SECOND[array.type.unit]
     if shift is None or any(value % a_minute for value in pc.unique(shift.drop_null()).to_pylist()):
         # ISO 8601 has no seconds in an offset, as local mean times of long ago would need.
-        return _join(_iso(naive.cast(_TEXT)), _text("Z"))
+        return joined(_iso(naive.cast(_TEXT)), "Z")
     with_colon = pc.replace_substring_regex(
         array.cast(_TEXT), pattern=r"([+-]\d\d)(\d\d)$", replacement=r"\1:\2"
     )
@@ -197,7 +201,7 @@ def _quoted(array: pa.Array, texts: pa.Array) -> pa.Array:
     if pc.any(pc.match_substring_regex(texts, _NEEDS_ESCAPE)).as_py():
         encode = msgspec.json.Encoder().encode
         return pa.array([encode(text).decode() for text in texts.to_pylist()], _TEXT)
-    return _join(_text('"'), texts, _text('"'))
+    return joined('"', texts, '"')
 
 
 # Nested types: the texts of all children at once, then joined value by value.
@@ -225,13 +229,13 @@ def _nested(array: pa.Array) -> pa.Array | None:
 
 
 def _struct(array: pa.StructArray) -> pa.Array:
-    parts: list[pa.Array | pa.Scalar] = []
+    parts: list[pa.Array | str] = []
     for position in range(array.type.num_fields):
         name = msgspec.json.encode(array.type.field(position).name).decode()
-        parts += [_text(f"{',' if position else ''}{name}:"), json_texts(array.field(position))]
+        parts += [f"{',' if position else ''}{name}:", json_texts(array.field(position))]
     if not parts:
-        return pa.repeat(_text("{}"), len(array))
-    return _join(_text("{"), *parts, _text("}"))
+        return pa.repeat(pa.scalar("{}", _TEXT), len(array))
+    return joined("{", *parts, "}")
 
 
 def _map(array: pa.MapArray) -> pa.Array:
@@ -241,8 +245,8 @@ def _map(array: pa.MapArray) -> pa.Array:
     offsets = _from_zero(array.offsets)
     kind = keys.type
     if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
-        return _bracketed(offsets, _join(key_texts, _text(":"), item_texts), "{", "}")
-    pairs = _join(_text("["), key_texts, _text(","), item_texts, _text("]"))
+        return _bracketed(offsets, joined(key_texts, ":", item_texts), "{", "}")
+    pairs = joined("[", key_texts, ",", item_texts, "]")
     return _bracketed(offsets, pairs)
 
 
@@ -289,8 +293,8 @@ def _groups(texts: pa.Array, size: int, count: int) -> pa.Array:
 
 
 def _bracketed(offsets: pa.Array, texts: pa.Array, left: str = "[", right: str = "]") -> pa.Array:
-    joined = pc.binary_join(pa.LargeListArray.from_arrays(offsets, texts), _text(","))
-    return _join(_text(left), joined, _text(right))
+    values = pc.binary_join(pa.LargeListArray.from_arrays(offsets, texts), _COMMA)
+    return joined(left, values, right)
 
 
 def _union_value(value: pa.UnionScalar) -> str:

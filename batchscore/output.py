@@ -5,9 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import tempfile
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from functools import partial
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,67 +14,31 @@ import pyarrow as pa
 from batchscore.endpoint import redacted
 from batchscore.errors import BatchscoreError, OutputError, StoppedError, UsageError
 from batchscore.extensions import OUTPUT_FORMATS
-from batchscore.finished import FinishedOutput, RowCounts, describe, finished_output
-from batchscore.job import OTHER_SPECIFICATION, RESCORED, told
-from batchscore.partial import PartialFile, commit, partial_folder
-from batchscore.partial.disk import writing
-from batchscore.partial.stored import is_sealed, stored_column, stored_schema
+from batchscore.finished import FinishedOutput, RowCounts, describe
+from batchscore.job import RESCORED
+from batchscore.partial import commit, partial_folder
+from batchscore.partial.stored import is_sealed
 from batchscore.sinks import exporter, output_format_of
+from batchscore.work import WorkInProgress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from batchscore.config import ScoreConfig
     from batchscore.job import Job
     from batchscore.runtime import Runtime
     from batchscore.sinks.base import Exporter
+    from batchscore.work import UnfinishedOutput
 
 STANDARD_OUTPUT = "-"
 # Formats that tell of their job themselves.
 _DESCRIBED = {"arrow", "parquet"}
 
 
-@dataclass(frozen=True)
-class UnfinishedOutput:
-    """Work in progress of the same job, as far as it can be told without the deployment.
-
-    Attributes:
-        schema: of the output; what was learned from answers is in its metadata.
-        folder: where it is.
-        go_on: opens it, cut where it is damaged, and tells what became of the rows in it.
-        afresh: how the user begins without it.
-    """
-
-    schema: pa.Schema
-    folder: Path
-    go_on: Callable[[], RowCounts]
-    afresh: str = "--overwrite without --resume"
-
-    def check_specification(self, fingerprint: str) -> None:
-        """Raise ``UsageError`` where the deployment's specification is another one now."""
-        metadata = self.schema.metadata or {}
-        if metadata.get(b"batchscore.fingerprint", b"").decode() != fingerprint:
-            raise self.refused([OTHER_SPECIFICATION])
-
-    def refused(self, differences: list[str]) -> UsageError:
-        """The error for work in progress that turns out to be another job's."""
-        return another_job(self.folder, differences, self.afresh)
-
-
-def another_job(
-    folder: Path, differences: list[str], afresh: str = "--overwrite without --resume"
-) -> UsageError:
-    """The error for work in progress that is not this job's."""
-    return UsageError(
-        f"{str(folder)!r} holds the work of another job: {told(differences)}; "
-        f"{afresh} starts afresh"
-    )
-
-
-class FileOutput:
+class FileOutput(WorkInProgress):
     """Appends to the partial file beside OUT; ``finish`` makes OUT appear, whole.
 
-    A ``BatchSink``. First ``begin``; then ``open``, or ``go_on`` of what ``begin`` found;
+    A ``BatchSink``. First ``begin``; then ``open``, or ``go_on`` with what ``begin`` found;
     ``close`` always comes last. For standard output the work in progress is in a temporary
     folder, and what is whole is copied out at the end: a reader of the pipe never takes a half
     for a whole.
@@ -91,25 +53,11 @@ class FileOutput:
         self._format = output_format_of(config.output, config.output_format)
         self._exporter = exporter(self._format)
         self._overwrite, self._resume = config.overwrite, config.resume
-        self._disk, self._clock = runtime.disk, runtime.clock
         self._temporary: Path | None = None
-        self._is_closed = False
         self._out: Path | None = None
-        self._identity: dict[str, object] = {}
-        self._schema = pa.schema([])
-        self._is_ours = False
         if config.output == STANDARD_OUTPUT:
-            if config.resume:
-                raise UsageError("--resume: standard output cannot be resumed; write to a file")
-            if sys.stdout.isatty() and (self._exporter is None or not self._exporter.is_text):
-                raise UsageError(
-                    f"{self._format} is not for a terminal; redirect it, or --output-format csv"
-                )
-            if config.work_dir is not None and not config.work_dir.is_dir():
-                raise UsageError(f"--work-dir: there is no folder {str(config.work_dir)!r}")
-            work_dir = None if config.work_dir is None else str(config.work_dir)
-            self._temporary = Path(tempfile.mkdtemp(prefix="batchscore-", dir=work_dir))
-            self._partial = self._partial_file(self._temporary / "output.partial")
+            self._temporary = self._temporary_folder(config)
+            folder = self._temporary / "output.partial"
         else:
             if "://" in config.output:
                 raise UsageError(
@@ -117,11 +65,22 @@ class FileOutput:
                     "to yet; name a file"
                 )
             self._out = Path(config.output)
-            self._partial = self._partial_file(partial_folder(self._out, config.work_dir))
+            folder = partial_folder(self._out, config.work_dir)
+        super().__init__(folder, runtime, afresh="--overwrite without --resume")
+        if self._out is not None:
             self._check_place(self._out)
 
-    def _partial_file(self, folder: Path) -> PartialFile:
-        return PartialFile(folder, disk=self._disk, clock=self._clock)
+    def _temporary_folder(self, config: ScoreConfig) -> Path:
+        if config.resume:
+            raise UsageError("--resume: standard output cannot be resumed; write to a file")
+        if sys.stdout.isatty() and (self._exporter is None or not self._exporter.is_text):
+            raise UsageError(
+                f"{self._format} is not for a terminal; redirect it, or --output-format csv"
+            )
+        if config.work_dir is not None and not config.work_dir.is_dir():
+            raise UsageError(f"--work-dir: there is no folder {str(config.work_dir)!r}")
+        work_dir = None if config.work_dir is None else str(config.work_dir)
+        return Path(tempfile.mkdtemp(prefix="batchscore-", dir=work_dir))
 
     def _check_place(self, out: Path) -> None:
         if out.is_symlink() and not out.exists():
@@ -163,53 +122,44 @@ class FileOutput:
         self._identity = job.as_json()
         if not self._resume or self._out is None:
             return None
-        unfinished = self._unfinished(job)
+        found = self._partial.identity() or {}
+        # The rescoring of OUT leaves OUT what it is.
+        is_rescored = RESCORED in found
+        unfinished = None if is_rescored else self._unfinished(job, found)
         if not self._out.exists():
             return unfinished
-        found = finished_output(self._out, self._format, job)
-        if found is not None and not found.differences:
-            if unfinished is not None and self._overwrite:
+        is_complete = is_sealed(self._partial.rows_path)
+        finished = self._finished(self._out)
+        if finished is None:
+            if self._overwrite or (unfinished is not None and is_complete):
                 return unfinished
-            if not self._is_rescored() and (unfinished is None or is_sealed(self._rows)):
-                # A kill came between OUT's appearing and the end of the work that led to it.
-                self._partial.discard()
-            return found
-        if self._overwrite:
-            return unfinished
-        if found is None and unfinished is not None and is_sealed(self._rows):
-            return unfinished
-        raise UsageError(self._refused(self._out, found))
-
-    def _unfinished(self, job: Job) -> UnfinishedOutput | None:
-        if not self._partial.exists() or self._is_rescored():
-            return None
-        differences = job.differences(self._partial.identity() or {})
-        if differences:
-            raise another_job(self._partial.folder, differences)
-        self._is_ours = True
-        schema = stored_schema(self._rows)
-        if schema is None:
-            return None
-        return UnfinishedOutput(schema, self._partial.folder, partial(self._go_on, schema))
-
-    def _is_rescored(self) -> bool:
-        """Whether what is in progress is the rescoring of OUT, which leaves OUT what it is."""
-        return RESCORED in (self._partial.identity() or {})
-
-    def _refused(self, out: Path, found: FinishedOutput | None) -> str:
-        if found is None:
-            return (
-                f"--output: {str(out)!r} exists, and nothing tells that this job wrote it; "
+            raise UsageError(
+                f"--output: {str(self._out)!r} exists, and nothing tells that this job wrote it; "
                 "--overwrite replaces it"
             )
-        return (
-            f"--output: {str(out)!r} is of another job: {told(found.differences)}; "
-            "--overwrite replaces it"
-        )
+        if differences := finished.differences(job):
+            if self._overwrite:
+                return unfinished
+            raise finished.refused(differences)
+        if unfinished is not None and self._overwrite:
+            return unfinished
+        if not is_rescored and (unfinished is None or is_complete):
+            # A kill came between OUT's appearing and the end of the work that led to it.
+            self._partial.discard()
+        return finished
 
-    @property
-    def _rows(self) -> Path:
-        return self._partial.rows_path
+    def _unfinished(self, job: Job, found: Mapping[str, object]) -> UnfinishedOutput | None:
+        if not self._partial.exists():
+            return None
+        if differences := job.differences(found):
+            raise self._refused(differences)
+        return self._earlier()
+
+    def _finished(self, out: Path) -> FinishedOutput | None:
+        try:
+            return FinishedOutput.read(out, self._format)
+        except (OSError, pa.ArrowException):
+            return None
 
     @property
     def places(self) -> tuple[Path, ...]:
@@ -239,20 +189,6 @@ class FileOutput:
         if self._exporter is not None:
             self._exporter.check_schema(schema)
 
-    def open(self, schema: pa.Schema) -> None:
-        """See ``BatchSink``."""
-        self._partial.open(schema, self._identity)
-        self._schema, self._is_ours = schema, True
-
-    def _go_on(self, schema: pa.Schema) -> RowCounts:
-        self._partial.open(schema, self._identity, resume=True)
-        self._schema, self._is_ours = schema, True
-        return RowCounts.of(stored_column(self._rows, len(schema) - 1))
-
-    def append(self, batch: pa.RecordBatch) -> None:
-        """See ``BatchSink``."""
-        self._partial.append(batch)
-
     def finish(self, counts: RowCounts) -> None:
         """Seal the work in progress, export it, and put it in OUT's place in one step.
 
@@ -265,8 +201,7 @@ class FileOutput:
         whole = self._partial.seal()
         if self._exporter is not None:
             whole = self._exported(self._exporter, whole, counts)
-        if self._is_closed:
-            raise OutputError("the run ended while its output was being finished")
+        self._check_open()
         if self._out is not None:
             commit(self._disk, whole, self._out, overwrite=self._overwrite)
             return
@@ -277,17 +212,9 @@ class FileOutput:
         except OSError as error:
             raise OutputError(f"cannot write to standard output: {error.strerror}") from error
 
-    def _exported(self, exporter: Exporter, whole: Path, counts: RowCounts) -> Path:
-        path = self._partial.export_path
-        # It may be a second name of OUT, which is not to be written to.
-        self._disk.unlink(path)
-        try:
-            with writing(path), self._blaming_format():
-                exporter.export(whole, path)
-        except BaseException:
-            with suppress(OSError):
-                self._disk.unlink(path)
-            raise
+    def _exported(self, export: Exporter, whole: Path, counts: RowCounts) -> Path:
+        with self._fresh_file() as path, self._blaming_format():
+            export.export(whole, path)
         if self._format not in _DESCRIBED:
             describe(path, self._schema, counts)
         return path
@@ -309,16 +236,11 @@ class FileOutput:
 
     def resumable(self) -> bool:
         """Whether there is work in progress of this job that can be gone on with."""
-        return (
-            self._temporary is None
-            and self._is_ours
-            and self._identity.get("input") is not None
-            and self._partial.exists()
-        )
+        is_input_kept = self._identity.get("input") is not None
+        return self._temporary is None and is_input_kept and super().resumable()
 
     def close(self) -> None:
         """Leave the work in progress durable; that of standard output is removed."""
-        self._is_closed = True
-        self._partial.close()
+        super().close()
         if self._temporary is not None:
             shutil.rmtree(self._temporary, ignore_errors=True)

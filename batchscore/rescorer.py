@@ -15,13 +15,14 @@ from batchscore.observers import NullObserver
 from batchscore.offload import uninterrupted
 from batchscore.readers import OpenedInput, ReadOptions, open_reader
 from batchscore.readers.failed import FailedRows
-from batchscore.rescored import RescoredOutput, ScoredFile
+from batchscore.rescored import RescoredOutput
 from batchscore.run import Run, whole_run
 from batchscore.runtime import Runtime
 from batchscore.scorer import score_rows
 
 if TYPE_CHECKING:
     from batchscore.config import RescoreConfig, ScoreConfig
+    from batchscore.finished import FinishedOutput
     from batchscore.metrics import RunReport
     from batchscore.observers import Observer
     from batchscore.offload import Offload
@@ -79,7 +80,9 @@ async def _rescore(config: RescoreConfig, run: Run, offload: Offload) -> None:
         output.close()
 
 
-def _open(config: RescoreConfig, job: ScoreConfig, scored: ScoredFile, rows: int) -> OpenedInput:
+def _open(
+    config: RescoreConfig, job: ScoreConfig, scored: FinishedOutput, rows: int
+) -> OpenedInput:
     """The failed rows, from the output or from the original input.
 
     Raises:
@@ -106,7 +109,7 @@ def _open(config: RescoreConfig, job: ScoreConfig, scored: ScoredFile, rows: int
     return opened
 
 
-def _check_same_input(config: ScoreConfig, scored: ScoredFile, opened: OpenedInput) -> None:
+def _check_same_input(config: ScoreConfig, scored: FinishedOutput, opened: OpenedInput) -> None:
     if opened.is_stream or "digest" not in scored.input_summary:
         which = "this input" if opened.is_stream else f"the input of {scored.path}"
         raise UsageError(
@@ -124,7 +127,11 @@ def _check_same_input(config: ScoreConfig, scored: ScoredFile, opened: OpenedInp
 
 
 def _completed(
-    run: Run, scored: ScoredFile, has_input: bool, protocol: WireProtocol, signature: ModelSignature
+    run: Run,
+    scored: FinishedOutput,
+    has_input: bool,
+    protocol: WireProtocol,
+    signature: ModelSignature,
 ) -> ModelSignature:
     """The signature with what the output tells of the model.
 
@@ -151,7 +158,7 @@ def _completed(
 
 
 def _check_features(
-    config: ScoreConfig, scored: ScoredFile, signature: ModelSignature, num_outputs: int
+    config: ScoreConfig, scored: FinishedOutput, signature: ModelSignature, num_outputs: int
 ) -> None:
     kept = scored.schema.names[: -1 - num_outputs]
     for spec in signature.inputs:

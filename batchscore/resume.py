@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from batchscore.errors import StoppedError, TemporaryError, UsageError
+from batchscore.errors import StoppedError, TemporaryError
 from batchscore.job import OTHER_SPECIFICATION
 from batchscore.writer import check_failures
 
@@ -57,11 +57,8 @@ async def _is_same_model(
         _log.warning("%s is whole; the deployment was not asked: %s", finished.path, error)
         return True
     run.fingerprint = signature.fingerprint()
-    if run.fingerprint == finished.specification:
+    if run.fingerprint == finished.fingerprint:
         return True
     if run.config.overwrite:
         return False
-    raise UsageError(
-        f"--output: {str(finished.path)!r} is of another job: {OTHER_SPECIFICATION}; "
-        "--overwrite replaces it"
-    )
+    raise finished.refused([OTHER_SPECIFICATION])

@@ -15,7 +15,9 @@ from batchscore.errors import (
     EXIT_INTERRUPTED,
     EXIT_OK,
     EXIT_STOPPED,
+    EXIT_TEMPORARY,
     EXIT_TERMINATED,
+    EXIT_USAGE,
     BatchscoreError,
     ShortageError,
     UsageError,
@@ -32,13 +34,13 @@ if TYPE_CHECKING:
     from batchscore.runtime import Runtime
 
 _STATUS = {
-    0: "ok",
-    1: "stopped",
-    2: "usage",
-    3: "failed_rows",
-    75: "temporary",
-    130: "interrupted",
-    143: "terminated",
+    EXIT_OK: "ok",
+    EXIT_STOPPED: "stopped",
+    EXIT_USAGE: "usage",
+    EXIT_FAILED_ROWS: "failed_rows",
+    EXIT_TEMPORARY: "temporary",
+    EXIT_INTERRUPTED: "interrupted",
+    EXIT_TERMINATED: "terminated",
 }
 
 

@@ -22,10 +22,11 @@ from batchscore.finished import FinishedOutput, RowCounts
 from batchscore.job import Job
 from batchscore.layout import OutputLayout, check_collisions
 from batchscore.learned import learned_outputs, with_classes, with_learned, without_classes
+from batchscore.memory import MemorySink
 from batchscore.metrics import RunMetrics
 from batchscore.observers import NullObserver
 from batchscore.offload import Threads, uninterrupted
-from batchscore.output import FileOutput, UnfinishedOutput
+from batchscore.output import FileOutput
 from batchscore.packing import encoder_of
 from batchscore.pipeline import Window, ordered_map, watching
 from batchscore.predictor import Predictor
@@ -38,7 +39,7 @@ from batchscore.readers.union import is_untyped
 from batchscore.resume import ends_as_before
 from batchscore.run import Run, shown, whole_run
 from batchscore.runtime import Runtime
-from batchscore.writer import MemorySink, OrderedWriter
+from batchscore.writer import OrderedWriter
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from batchscore.processes.pool import ProcessPool
     from batchscore.protocols.base import WireProtocol
     from batchscore.schema import ModelSignature
+    from batchscore.work import UnfinishedOutput
     from batchscore.writer import BatchSink
 
     Complete = Callable[[WireProtocol, ModelSignature], ModelSignature]
@@ -332,10 +334,8 @@ class _Scoring:
             earlier.schema.remove_metadata(), check_metadata=True
         ):
             raise earlier.refused(["the columns of the output differ"])
-        counts = await uninterrupted(self._offload(earlier.go_on))
-        self._run.metrics.count_earlier(counts.rows, counts.failed)
-        writer.go_on(replace(layout, schema=earlier.schema))
-        return counts.rows
+        layout = replace(layout, schema=earlier.schema)
+        return await uninterrupted(self._offload(writer.go_on, layout))
 
     async def _chunks(self, batch_rows: int | None, start_row: int) -> AsyncGenerator[Chunk, None]:
         config, metrics = self._run.config, self._run.metrics

@@ -2,61 +2,39 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-import pyarrow as pa
-
-from batchscore.batches import Chunk, RowBatch, RowFailure, ScoredBatch
 from batchscore.errors import TooManyFailuresError
-from batchscore.partial.disk import writing
+from batchscore.spool import Spool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
 
+    import pyarrow as pa
+
+    from batchscore.batches import ScoredBatch
+    from batchscore.finished import RowCounts
     from batchscore.layout import OutputLayout
     from batchscore.metrics import RunMetrics
     from batchscore.units import FailureLimit
-
-_SPOOL_BYTES = 16 * 2**20
 
 
 class BatchSink(Protocol):
     """Where record batches of the output go.
 
     ``check`` comes before anything is sent and raises ``UsageError`` for a schema that cannot be
-    written; then ``open`` once, then ``append`` in order.
+    written; then ``open`` once, then ``append`` in order. Where an earlier run left rows of this
+    schema, ``go_on`` takes the place of ``open``, and tells what became of them.
     """
 
     def check(self, schema: pa.Schema) -> None: ...
 
     def open(self, schema: pa.Schema) -> None: ...
 
+    def go_on(self, schema: pa.Schema) -> RowCounts: ...
+
     def append(self, batch: pa.RecordBatch) -> None: ...
-
-
-class MemorySink:
-    """Keeps the output as a table."""
-
-    def __init__(self) -> None:
-        self._schema: pa.Schema | None = None
-        self._batches: list[pa.RecordBatch] = []
-
-    def check(self, schema: pa.Schema) -> None:
-        """See ``BatchSink``; memory takes any schema."""
-
-    def open(self, schema: pa.Schema) -> None:
-        """See ``BatchSink``."""
-        self._schema = schema
-
-    def append(self, batch: pa.RecordBatch) -> None:
-        """See ``BatchSink``."""
-        self._batches.append(batch)
-
-    def table(self) -> pa.Table:
-        """All that was appended."""
-        return pa.Table.from_batches(self._batches, schema=self._schema)
 
 
 class OrderedWriter:
@@ -82,7 +60,7 @@ class OrderedWriter:
         self._layout_of = layout_of
         self._metrics = metrics
         self._max_failed_rows = max_failed_rows
-        self._spool = _Spool(spool_dir)
+        self._spool = Spool(spool_dir)
         self._layout: OutputLayout | None = None
 
     def write_all(self, run: Iterable[ScoredBatch]) -> None:
@@ -113,10 +91,20 @@ class OrderedWriter:
             self._open(layout)
         check_failures(self._max_failed_rows, self._metrics, self._metrics.rows_read)
 
-    def go_on(self, layout: OutputLayout) -> None:
-        """Write behind what an earlier run left in the sink, in its layout."""
+    def go_on(self, layout: OutputLayout) -> int:
+        """Write behind what an earlier run left in the sink, in its layout; blocks.
+
+        Returns:
+            The number of rows that are there.
+
+        Raises:
+            TooManyFailuresError: more of them failed than the user allows.
+        """
+        counts = self._sink.go_on(layout.schema)
+        self._metrics.count_earlier(counts.rows, counts.failed)
         self._layout = layout
         self._check_early()
+        return counts.rows
 
     def close(self) -> None:
         """Let go of the spool."""
@@ -153,44 +141,3 @@ def check_failures(limit: FailureLimit | None, metrics: RunMetrics, total: int) 
         f"{metrics.rows_failed} rows failed ({codes}), more than --max-failed-rows allows "
         f"({allowed})"
     )
-
-
-class _Spool:
-    """Batches of failed rows that wait for the schema, in input order."""
-
-    def __init__(self, folder: Path | None) -> None:
-        self._folder = folder or Path(tempfile.gettempdir())
-        self._file: tempfile.SpooledTemporaryFile[bytes] | None = None
-        self._stream: pa.ipc.RecordBatchStreamWriter | None = None
-
-    def append(self, scored: ScoredBatch) -> None:
-        with writing(self._folder):
-            self._append(scored)
-
-    def _append(self, scored: ScoredBatch) -> None:
-        columns = scored.chunk.rows.columns
-        reasons = pa.array([str(scored.failures[row]) for row in range(columns.num_rows)])
-        columns = columns.append_column("", reasons)
-        if self._stream is None:
-            self._file = tempfile.SpooledTemporaryFile(_SPOOL_BYTES, dir=str(self._folder))  # noqa: SIM115
-            self._stream = pa.ipc.new_stream(self._file, columns.schema)
-        self._stream.write_batch(columns)
-
-    def batches(self) -> Iterator[ScoredBatch]:
-        if self._stream is None or self._file is None:
-            return
-        self._stream.close()
-        self._file.seek(0)
-        for columns in pa.ipc.open_stream(self._file):
-            failures = {}
-            last = columns.num_columns - 1
-            for row, reason in enumerate(columns.column(last).to_pylist()):
-                code, _, text = reason.partition(": ")
-                failures[row] = RowFailure(code, text)
-            rows = RowBatch(columns.select(list(range(last))), failures)
-            yield ScoredBatch(Chunk(0, rows), None, failures)
-
-    def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
-        self._file = self._stream = None

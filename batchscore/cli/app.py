@@ -14,7 +14,13 @@ from cyclopts import App, CycloptsError
 from batchscore import __version__
 from batchscore.cli.runner import Interrupted
 from batchscore.cli.terminal import TERMINAL
-from batchscore.errors import EXIT_OK, EXIT_STOPPED, BatchscoreError, UsageError
+from batchscore.errors import (
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    EXIT_STOPPED,
+    BatchscoreError,
+    UsageError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -114,7 +120,7 @@ def _told(error: BaseException) -> int:
         return error.exit_code
     if isinstance(error, KeyboardInterrupt):
         TERMINAL.error("interrupted")
-        return 130
+        return EXIT_INTERRUPTED
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else EXIT_STOPPED
     TERMINAL.internal_error(error)

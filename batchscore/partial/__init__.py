@@ -34,12 +34,7 @@ from batchscore.partial.folder import (
 )
 from batchscore.partial.footer import BLOCK, file_head, file_tail
 from batchscore.partial.journal import LINE_BYTES, Entry, entries, next_crc
-from batchscore.partial.messages import (
-    batch_message,
-    batch_message_parts,
-    has_dictionary,
-    serialize_batch,
-)
+from batchscore.partial.messages import has_dictionary, message_parts, serialize_batch
 
 if sys.platform != "win32":
     import fcntl
@@ -49,14 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
-__all__ = [
-    "Disk",
-    "PartialFile",
-    "commit",
-    "output_error",
-    "partial_folder",
-    "serialize_batch",
-]
+__all__ = ["Disk", "PartialFile", "commit", "partial_folder", "serialize_batch"]
 
 _BATCHES_A_MAPPING = 256
 
@@ -107,11 +95,6 @@ class PartialFile:
     def rows_path(self) -> Path:
         """The file of rows, which sealing makes an Arrow IPC file."""
         return self.folder / ROWS
-
-    @property
-    def num_batches(self) -> int:
-        """How many record batches the file has so far."""
-        return len(self._blocks) // BLOCK.size
 
     def exists(self) -> bool:
         """Whether there is work in progress that could be resumed or would be lost."""
@@ -189,18 +172,18 @@ class PartialFile:
             ValueError: its columns are not those of the schema.
             OutputError: it cannot be written.
         """
-        if self._schema is None or not batch.schema.equals(self._schema):
+        data, journal = self._opened()
+        if not batch.schema.equals(self._schema):
             raise ValueError("the record batch has another schema than the file")
-        self._append(batch_message(batch), batch.num_rows)
-
-    def append_serialized(self, message: bytes, rows: int) -> None:
-        """Add a chunk that ``serialize_batch`` made elsewhere; its schema is taken on trust.
-
-        Raises:
-            ValueError: the bytes are no record batch of so many rows.
-            OutputError: it cannot be written.
-        """
-        self._append(memoryview(message), rows)
+        message = serialize_batch(batch)
+        entry = Entry(self._end, *message_parts(message), batch.num_rows, crc32(message))
+        with self._failing():
+            write_all(data, message)
+            self._unsynced = True
+            write_all(journal, entry.line())
+        self._count(entry)
+        if self._clock() - self._synced_at >= self._sync_interval_s:
+            self.sync()
 
     def sync(self) -> None:
         """Make everything so far durable: data first, then the journal."""
@@ -261,18 +244,6 @@ class PartialFile:
         except OSError as error:
             self._failure = output_error(self.folder, error)
             raise self._failure from error
-
-    def _append(self, message: memoryview, rows: int) -> None:
-        data, journal = self._opened()
-        metadata_bytes, body_bytes = batch_message_parts(message, rows)
-        entry = Entry(self._end, metadata_bytes, body_bytes, rows, crc32(message))
-        with self._failing():
-            write_all(data, message)
-            self._unsynced = True
-            write_all(journal, entry.line())
-        self._count(entry)
-        if self._clock() - self._synced_at >= self._sync_interval_s:
-            self.sync()
 
     def _count(self, entry: Entry) -> None:
         self._blocks += BLOCK.pack(entry.offset, entry.metadata_bytes, entry.body_bytes)
@@ -336,7 +307,7 @@ class PartialFile:
         return True
 
     def _reads_back(self, path: Path) -> bool:
-        rows, count = 0, self.num_batches
+        rows, count = 0, len(self._blocks) // BLOCK.size
         try:
             # Mapped anew every so often: pages that were looked at count as memory until then.
             for start in range(0, max(count, 1), _BATCHES_A_MAPPING):

@@ -10,7 +10,7 @@ import shutil
 import sys
 from typing import TYPE_CHECKING, Literal
 
-from batchscore.errors import OutputError, UsageError
+from batchscore.errors import SHORTAGES, OutputError, UsageError
 
 if TYPE_CHECKING:
     import io
@@ -18,20 +18,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _COPY_BYTES = 2**20
-_NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
-_NO_HANDLES = frozenset({errno.EMFILE, errno.ENFILE})
-_TOO_LARGE = frozenset({errno.EFBIG})
 _NOT_ALLOWED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 
 
 def output_error(path: Path, error: OSError) -> OutputError:
     """The error for the user when ``path`` cannot be written: what happened, what to do."""
-    if error.errno in _NO_SPACE:
-        advice = "free some and run the same command with --resume"
-    elif error.errno in _NO_HANDLES:
-        advice = "raise the limit (ulimit -n) and run the same command with --resume"
-    elif error.errno in _TOO_LARGE:
+    if error.errno in SHORTAGES:
+        _, remedy = SHORTAGES[error.errno]
+        advice = f"{remedy} and run the same command with --resume"
+    elif error.errno == errno.EFBIG:
         advice = "raise the limit (ulimit -f) and run the same command with --resume"
     elif error.errno in _NOT_ALLOWED:
         advice = "allow it, or choose another place for the output"

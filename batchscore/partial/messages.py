@@ -1,31 +1,22 @@
-"""Record batches as Arrow IPC messages: made here or in a worker, checked before writing."""
+"""Record batches as Arrow IPC messages."""
 
 from __future__ import annotations
 
-import struct
 from functools import lru_cache
 
 import pyarrow as pa
 
-from batchscore.partial.footer import field_position, uint32
+from batchscore.partial.footer import uint32
 
-_CONTINUATION = b"\xff\xff\xff\xff"
-_PREFIX_BYTES = 8  # the continuation marker and the length of the metadata
-_MESSAGE_HEADER_TYPE, _MESSAGE_HEADER, _MESSAGE_BODY_LENGTH = 1, 2, 3
-_BATCH_LENGTH = 0
-_HEADER_IS_RECORD_BATCH = 3
+_PREFIX_BYTES = 8  # a marker, then the length of the metadata
+_LENGTH = 4
 
 
-def serialize_batch(batch: pa.RecordBatch) -> bytes:
-    """The bytes of a record batch as ``PartialFile.append_serialized`` takes them.
+def serialize_batch(batch: pa.RecordBatch) -> memoryview:
+    """The bytes of a record batch as they stand in an Arrow IPC file.
 
     A slice takes its own bytes only, not those of the batch it was cut from.
     """
-    return bytes(batch_message(batch))
-
-
-def batch_message(batch: pa.RecordBatch) -> memoryview:
-    """The same, where they were put first."""
     return memoryview(_compacted(batch).serialize()).cast("B")
 
 
@@ -81,30 +72,7 @@ def has_dictionary(kind: pa.DataType) -> bool:
     )
 
 
-def batch_message_parts(message: bytes | memoryview, rows: int) -> tuple[int, int]:
-    """The lengths of metadata (prefix included) and body of a serialized record batch.
-
-    Raises:
-        ValueError: the bytes are not one whole, aligned message of a record batch of these rows.
-    """
-    try:
-        metadata_bytes = _PREFIX_BYTES + uint32(message, 4)
-        metadata = message[_PREFIX_BYTES:metadata_bytes]
-        table = uint32(metadata, 0)
-        header_type = field_position(metadata, table, _MESSAGE_HEADER_TYPE)
-        header = field_position(metadata, table, _MESSAGE_HEADER)
-        body = field_position(metadata, table, _MESSAGE_BODY_LENGTH)
-        if message[:4] != _CONTINUATION or header_type is None or header is None:
-            raise ValueError("the bytes are not an Arrow message")
-        if metadata[header_type] != _HEADER_IS_RECORD_BATCH:
-            raise ValueError("the Arrow message is not a record batch")
-        length = field_position(metadata, header + uint32(metadata, header), _BATCH_LENGTH)
-        body_bytes = int(struct.unpack_from("<q", metadata, body)[0]) if body is not None else 0
-        found = int(struct.unpack_from("<q", metadata, length)[0]) if length is not None else 0
-    except (struct.error, IndexError):
-        raise ValueError("the bytes are not an Arrow message") from None
-    if metadata_bytes + body_bytes != len(message) or metadata_bytes % 8 or body_bytes % 8:
-        raise ValueError("the Arrow message is not whole")
-    if found != rows:
-        raise ValueError(f"the record batch has {found} rows, not {rows}")
-    return metadata_bytes, body_bytes
+def message_parts(message: memoryview) -> tuple[int, int]:
+    """The lengths of metadata (prefix included) and body of a serialized record batch."""
+    metadata_bytes = _PREFIX_BYTES + uint32(message, _LENGTH)
+    return metadata_bytes, len(message) - metadata_bytes

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batchscore.jsontext import json_texts, scalar_texts
+from batchscore.jsontext import joined, json_texts, row_bytes, scalar_texts
 from batchscore.sinks.base import FormatWriter
 from batchscore.sinks.sealed import pieces
 
@@ -34,12 +34,10 @@ class CsvExporter(FormatWriter):
 
 
 def _lines(batch: pa.RecordBatch) -> memoryview:
-    parts: list[pa.Array | pa.Scalar] = []
+    parts: list[pa.Array | str] = []
     for position, column in enumerate(batch.columns):
-        parts += [_text("," if position else ""), _cells(column)]
-    lines = pc.binary_join_element_wise(*parts, _text("\n"), _text(""))
-    # The lines stand one after another in the array's buffer: that is the text of the file.
-    return memoryview(lines.buffers()[2])
+        parts += ["," if position else "", _cells(column)]
+    return row_bytes(*parts, "\n")
 
 
 def _cells(column: pa.Array) -> pa.Array:
@@ -56,13 +54,8 @@ def _cells(column: pa.Array) -> pa.Array:
         or pa.types.is_boolean(kind)
     ):
         texts = _quoted(texts)
-    return pc.fill_null(texts, _text(""))
+    return pc.fill_null(texts, "")
 
 
 def _quoted(texts: pa.Array) -> pa.Array:
-    doubled = pc.replace_substring(texts, '"', '""')
-    return pc.binary_join_element_wise(_text('"'), doubled, _text('"'), _text(""))
-
-
-def _text(text: str) -> pa.Scalar:
-    return pa.scalar(text, pa.large_string())
+    return joined('"', pc.replace_substring(texts, '"', '""'), '"')

@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, BinaryIO
 
 import msgspec
-import pyarrow as pa
-import pyarrow.compute as pc
 
-from batchscore.jsontext import json_texts
+from batchscore.jsontext import json_texts, row_bytes
 from batchscore.sinks.base import FormatWriter
 from batchscore.sinks.sealed import pieces
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    import pyarrow as pa
 
 _PIECE_BYTES = 8 * 2**20
 
@@ -28,14 +28,8 @@ class JsonLinesExporter(FormatWriter):
 
 
 def _lines(batch: pa.RecordBatch) -> memoryview:
-    parts: list[pa.Array | pa.Scalar] = []
+    parts: list[pa.Array | str] = []
     for position, name in enumerate(batch.schema.names):
         key = msgspec.json.encode(name).decode()
-        parts += [_text(f"{',' if position else '{'}{key}:"), json_texts(batch.column(position))]
-    lines = pc.binary_join_element_wise(*parts, _text("}\n"), _text(""))
-    # The lines stand one after another in the array's buffer: that is the text of the file.
-    return memoryview(lines.buffers()[2])
-
-
-def _text(text: str) -> pa.Scalar:
-    return pa.scalar(text, pa.large_string())
+        parts += [f"{',' if position else '{'}{key}:", json_texts(batch.column(position))]
+    return row_bytes(*parts, "}\n")

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from batchscore.partial import serialize_batch
 from batchscore.partial.footer import BLOCK, file_head, file_tail
-from batchscore.partial.messages import batch_message_parts
+from batchscore.partial.messages import message_parts
 from batchscore.sinks.parquet import parquet_writer
 from batchscore.sinks.sealed import open_sealed, record_batches
 
@@ -100,7 +100,7 @@ def _merge_arrow(old: Path, new: Path, schema: pa.Schema, merger: _Merger) -> No
         for batch in record_batches(reader):
             merged = merger.columns(batch.columns)
             message = serialize_batch(pa.RecordBatch.from_arrays(merged, schema=schema))
-            blocks += BLOCK.pack(offset, *batch_message_parts(message, batch.num_rows))
+            blocks += BLOCK.pack(offset, *message_parts(message))
             offset += file.write(message)
         file.write(file_tail(schema, blocks))
 

@@ -1,4 +1,4 @@
-"""Reading the sealed partial file, for every exporter."""
+"""Reading the sealed partial file, and what it becomes: an Arrow IPC file."""
 
 from __future__ import annotations
 
@@ -13,13 +13,16 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def open_sealed(partial: Path) -> Iterator[pa.ipc.RecordBatchFileReader]:
-    """The reader of a sealed partial file.
+def open_sealed(
+    partial: Path, columns: list[int] | None = None
+) -> Iterator[pa.ipc.RecordBatchFileReader]:
+    """The reader of a sealed partial file, of all its columns or some.
 
     Not memory-mapped: a batch that was read is freed, a page that was mapped stays in the
     process's memory for as long as the system likes.
     """
-    with pa.OSFile(str(partial)) as source, pa.ipc.open_file(source) as reader:
+    options = pa.ipc.IpcReadOptions(included_fields=columns)
+    with pa.OSFile(str(partial)) as source, pa.ipc.open_file(source, options=options) as reader:
         yield reader
 
 

@@ -18,18 +18,12 @@ from hypothesis import strategies as st
 from pyarrow import feather
 
 from batchscore.errors import OutputError, UsageError
-from batchscore.partial import (
-    Disk,
-    PartialFile,
-    commit,
-    output_error,
-    partial_folder,
-    serialize_batch,
-)
+from batchscore.partial import Disk, PartialFile, commit, partial_folder, serialize_batch
+from batchscore.partial.disk import output_error
 from batchscore.partial.journal import LINE_BYTES, entries
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
 IDENTITY = {"input": "abc", "features": ["a", "b"], "limit": None}
 SCHEMA = pa.schema(
@@ -438,61 +432,6 @@ def test_dictionaries_are_refused(tmp_path: Path, kind: pa.DataType) -> None:
 # Appending.
 
 
-def test_serialized_batches_are_appended_undecoded(work: Path) -> None:
-    """Bytes that a worker made give the same file as the batch itself."""
-    partial = PartialFile(work / "serialized.partial")
-    partial.open(SCHEMA, IDENTITY)
-    for item in BATCHES:
-        partial.append_serialized(serialize_batch(item), item.num_rows)
-    assert partial.rows == 8
-    assert partial.num_batches == 4
-    assert partial.seal().read_bytes() == write(work / "plain.partial", BATCHES)
-    partial.close()
-
-
-@pytest.mark.parametrize(
-    ("damage", "words"),
-    [
-        (lambda message: b"", "not an Arrow message"),
-        (lambda message: b"\0" * 400, "not an Arrow message"),
-        (lambda message: message[:40], "not an Arrow message"),
-        (lambda message: message[:-8], "not whole"),
-        (lambda message: message + bytes(8), "not whole"),
-        (lambda message: SCHEMA.serialize().to_pybytes(), "not a record batch"),
-        (lambda message: serialize_batch(BATCHES[0].slice(1)), "1 rows, not 2"),
-    ],
-    ids=["empty", "zeros", "metadata cut", "body cut", "too long", "schema", "rows"],
-)
-def test_bytes_that_are_no_batch_are_refused(
-    work: Path, damage: Callable[[bytes], bytes], words: str
-) -> None:
-    """Wrong bytes from a worker raise ValueError and leave the file as it was."""
-    partial = PartialFile(work / "refuse.partial")
-    partial.open(SCHEMA, IDENTITY)
-    with pytest.raises(ValueError, match=words):
-        partial.append_serialized(damage(serialize_batch(BATCHES[0])), 2)
-    for item in BATCHES:
-        partial.append(item)
-    assert partial.seal().read_bytes() == write(work / "refuse-not.partial", BATCHES)
-    partial.close()
-
-
-def test_any_bytes_are_a_batch_or_refused(work: Path) -> None:
-    """No damaged message, at whatever byte, raises anything but ValueError."""
-    message = serialize_batch(BATCHES[0])
-    partial = PartialFile(work / "bytes.partial", sync_interval_s=1000)
-    partial.open(SCHEMA, IDENTITY)
-    refused = 0
-    for position in range(len(message)):
-        damaged = message[:position] + bytes([message[position] ^ 0xFF]) + message[position + 1 :]
-        try:
-            partial.append_serialized(damaged, 2)
-        except ValueError:
-            refused += 1
-    partial.close()
-    assert refused > 10
-
-
 def test_a_batch_with_other_columns_is_refused(work: Path) -> None:
     """A batch with other columns than the schema raises ValueError."""
     partial = PartialFile(work / "other.partial")
@@ -506,7 +445,7 @@ def test_calls_out_of_order_are_refused(tmp_path: Path) -> None:
     """Appending before open or after close raises ValueError; close may be called twice."""
     partial = PartialFile(tmp_path / "out.arrow.partial")
     with pytest.raises(ValueError, match="not open"):
-        partial.append_serialized(serialize_batch(BATCHES[0]), 2)
+        partial.append(BATCHES[0])
     partial.open(SCHEMA, IDENTITY)
     partial.close()
     partial.close()
