@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
 
 from batchscore.client.authorized import Authorized, Send
+from batchscore.client.clock import monotonic_s
 from batchscore.client.controller import Outcome, Result, RetryBudget
 from batchscore.client.limiter import load_result
 from batchscore.client.metadata import Metadata
@@ -18,7 +19,6 @@ from batchscore.client.outage import Outage
 from batchscore.client.retry import RetryPolicy, after
 from batchscore.client.share import WHOLE
 from batchscore.client.token import SharedToken
-from batchscore.client.transport import monotonic_s
 from batchscore.client.tries import AfreshError, HeldError, Tries
 from batchscore.errors import (
     AttemptError,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Protocol
 
+from batchscore.client.clock import monotonic_s
 from batchscore.client.controller import MAX_LIMIT, AdaptiveLimit, Result
 from batchscore.client.gate import Gate
-from batchscore.client.transport import monotonic_s
 from batchscore.errors import AttemptTimeoutError, HTTPStatusError
 
 if TYPE_CHECKING:

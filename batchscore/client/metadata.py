@@ -6,7 +6,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from batchscore.client.transport import monotonic_s
+from batchscore.client.clock import monotonic_s
 from batchscore.errors import (
     AttemptError,
     ConnectionFailedError,
