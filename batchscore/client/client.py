@@ -13,7 +13,6 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_aft
 from batchscore.client.authorized import Authorized, Send
 from batchscore.client.clock import monotonic_s
 from batchscore.client.controller import Outcome, Result, RetryBudget
-from batchscore.client.limiter import load_result
 from batchscore.client.metadata import Metadata
 from batchscore.client.outage import Outage
 from batchscore.client.retry import RetryPolicy, after
@@ -184,9 +183,7 @@ class Client:
             others_answered = self.answered_s > tries.others_since_s
             if self._policy.blames_rows(error, others_answered=others_answered):
                 # Rows that always time out would take their time again to be sure of them.
-                is_certain = tries.all_timed_out or self._policy.blames_rows(
-                    error, others_answered=False
-                )
+                is_certain = tries.all_timed_out or self._policy.verdict(error).blames_rows
                 raise RowsRefusedError(error, is_certain=is_certain) from error
             raise DeploymentAwayError(error) from error
 
@@ -235,12 +232,10 @@ class Client:
                 return await self._metadata.is_there()
             try:
                 await self._in_slot(request, 1)
-            except HTTPStatusError as error:
-                # A proxy may answer in its place, and its specification too.
-                return self._policy.blames_rows(error, others_answered=False)
             except AttemptError as error:
-                silent += 1
-                return self._policy.blames_rows(error, others_answered=False)
+                # A proxy may answer in its place, and its specification too.
+                silent += not isinstance(error, HTTPStatusError)
+                return self._policy.verdict(error).blames_rows
             return True
 
         await self._outage.ride_out(away.last, probe)
@@ -271,7 +266,7 @@ class Client:
             return response
         except AttemptError as error:
             error.lasted_s = monotonic_s() - started
-            result, asked_to_wait = load_result(error), bool(error.retry_after_s)
+            result, asked_to_wait = self._policy.verdict(error).load, bool(error.retry_after_s)
             raise
         finally:
             outcome = Outcome(ticket, result, monotonic_s() - started, rows, asked_to_wait)

@@ -7,6 +7,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from batchscore.client.clock import monotonic_s
+from batchscore.client.retry import is_its_own
 from batchscore.errors import (
     AttemptError,
     ConnectionFailedError,
@@ -32,7 +33,6 @@ _log = logging.getLogger("batchscore")
 # One more connection may be tried at the end of this time, and takes up to 5 s.
 _FIRST_ANSWER_WITHIN_S = 4.0
 _CHECK_WITHIN_S = 10.0
-_NOT_ITSELF = frozenset({502, 503, 504})
 
 
 class Metadata:
@@ -138,7 +138,7 @@ class Metadata:
         try:
             if self._request is None:
                 answer = await self._knock(Request("GET", self._endpoint.url))
-                return answer.status not in _NOT_ITSELF
+                return is_its_own(answer.status)
             await self._ask(self._request)
         except AttemptError:
             return False

@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, TypeVar
 
-from batchscore.errors import AttemptError, DecodeError, HTTPStatusError
+from batchscore.client.controller import Result
+from batchscore.errors import AttemptError, AttemptTimeoutError, DecodeError, HTTPStatusError
 from batchscore.protocols.base import Treatment
 
 if TYPE_CHECKING:
@@ -22,8 +23,32 @@ _BASE_WAIT_S = 0.25
 _MAX_WAIT_S = 30.0
 # A proxy answers these in the deployment's place.
 _ANSWERED_FOR_IT = frozenset({502, 503, 504})
+_LOAD = {
+    408: Result.TIMEOUT,
+    413: Result.TOO_LARGE,
+    429: Result.OVERLOADED,
+    503: Result.OVERLOADED,
+    504: Result.TIMEOUT,
+}
 # A server that asks for more than this does not want the job done; it is asked again anyway.
 _MAX_RETRY_AFTER_S = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a failed try tells.
+
+    Attributes:
+        treatment: what is done about it.
+        load: what it says about the load of the deployment.
+        blames_rows: once the tries are used up, whether it is the rows for sure. A server that
+            answers is there, and one bad row can make it answer 500 or nonsense. Where there was
+            no answer, the deployment may be away.
+    """
+
+    treatment: Treatment
+    load: Result
+    blames_rows: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +67,26 @@ class RetryPolicy:
     moved: dict[str, Treatment] = field(default_factory=dict)
     random: random.Random = field(default_factory=random.Random)
 
+    def verdict(self, error: AttemptError) -> Verdict:
+        """What an error means; the status of an answer is judged here alone."""
+        if isinstance(error, AttemptTimeoutError):
+            return Verdict(Treatment.RETRY, Result.TIMEOUT, blames_rows=False)
+        if not isinstance(error, HTTPStatusError):
+            is_answer = isinstance(error, DecodeError)
+            return Verdict(Treatment.RETRY, Result.OTHER, blames_rows=is_answer)
+        status = error.status
+        moved = self.moved.get(str(status)) or self.moved.get(f"{status // 100}xx")
+        treatment = moved or self.by_protocol(status)
+        return Verdict(
+            treatment,
+            _LOAD.get(status, Result.OTHER),
+            blames_rows=treatment in {Treatment.ISOLATE, Treatment.HALVE}
+            or (status >= 500 and is_its_own(status)),
+        )
+
     def treatment(self, error: AttemptError) -> Treatment:
         """What an error means: retry it, isolate its rows, or stop the job."""
-        if not isinstance(error, HTTPStatusError):
-            return Treatment.RETRY
-        exact, family = str(error.status), f"{error.status // 100}xx"
-        moved = self.moved.get(exact) or self.moved.get(family)
-        return moved or self.by_protocol(error.status)
+        return self.verdict(error).treatment
 
     def is_retried(self, error: AttemptError, rows: int) -> bool:
         """Whether a request for so many rows is tried again as it is."""
@@ -58,14 +96,9 @@ class RetryPolicy:
     def blames_rows(self, error: AttemptError, *, others_answered: bool) -> bool:
         """Whether it is the rows, once a request has failed for good; else it is the deployment.
 
-        A server that answers is there, and one bad row can make it answer 500 or nonsense. Where
-        there was no answer it may be away, unless others are answered meanwhile.
+        It is also where there was no answer, but others are answered meanwhile.
         """
-        if self.treatment(error) in {Treatment.ISOLATE, Treatment.HALVE} or others_answered:
-            return True
-        if isinstance(error, HTTPStatusError):
-            return error.status >= 500 and error.status not in _ANSWERED_FOR_IT
-        return isinstance(error, DecodeError)
+        return others_answered or self.verdict(error).blames_rows
 
     def wait_s(self, attempt: int, error: BaseException | None) -> float:
         """How long to wait after the n-th try: full jitter, at least what the server asked."""
@@ -73,6 +106,11 @@ class RetryPolicy:
         jitter = self.random.uniform(0, ceiling)
         asked = error.retry_after_s if isinstance(error, AttemptError) else None
         return jitter if asked is None else asked + jitter
+
+
+def is_its_own(status: int) -> bool:
+    """Whether the deployment itself answered so, and not a proxy in its place."""
+    return status not in _ANSWERED_FOR_IT
 
 
 def moved_treatments(table: RetryTable) -> dict[str, Treatment]:
