@@ -5,17 +5,14 @@ from __future__ import annotations
 import asyncio
 import math
 from contextlib import suppress
-from functools import partial
 from typing import TYPE_CHECKING, TypeVar
-
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
 
 from batchscore.client.authorized import Authorized, Send
 from batchscore.client.clock import monotonic_s
 from batchscore.client.controller import Outcome, Result, RetryBudget
 from batchscore.client.metadata import Metadata
 from batchscore.client.outage import Outage
-from batchscore.client.retry import RetryPolicy, after
+from batchscore.client.retry import RetryPolicy, retried
 from batchscore.client.share import WHOLE
 from batchscore.client.token import SharedToken
 from batchscore.client.tries import AfreshError, HeldError, Tries
@@ -97,8 +94,8 @@ class Client:
             protocol,
             ask=self._ask,
             knock=lambda request: transport.send(request, {}),
-            retrying=lambda may_retry: self._retrying(may_retry, self._backoff_s),
-            is_retried=self._is_retried,
+            policy=policy,
+            on_retry=self._count_retry,
             clean=self._authorized.without_secrets,
             fingerprint=share.fingerprint,
         )
@@ -189,18 +186,17 @@ class Client:
 
     async def _tried(self, attempt: Callable[[], Awaitable[T]], tries: Tries, rows: int) -> T:
         """Try until it works or is given up; an outage that was waited for begins it anew."""
-        try:
-            # Most requests need no more, and none of the machinery of retrying.
-            return await attempt()
-        except AttemptError as error:
-            attempts = after(error, attempt)
-        may_retry = partial(self._is_retried, rows=rows)
         while True:
             try:
-                return await self._retrying(may_retry, self._budgeted_s)(attempts)
+                return await retried(
+                    attempt,
+                    self._policy,
+                    on_retry=self._count_retry,
+                    rows=rows,
+                    least_wait_s=lambda: self._budget.reserve(monotonic_s()),
+                )
             except AfreshError:
                 tries.begin_anew()
-                attempts = attempt
 
     def alone(self) -> AbstractAsyncContextManager[None]:
         """Hold everybody else back while the deployment is away, and while suspects are tried."""
@@ -275,37 +271,9 @@ class Client:
             if self._slice_size:
                 self._slice_size.on_outcome(outcome)
 
-    def _retrying(
-        self,
-        may_retry: Callable[[BaseException], bool],
-        wait_s: Callable[[RetryCallState], float],
-    ) -> AsyncRetrying:
-        return AsyncRetrying(
-            sleep=asyncio.sleep,
-            stop=stop_after_attempt(self._policy.max_attempts),
-            wait=wait_s,
-            retry=retry_if_exception(may_retry),
-            before_sleep=self._count_retry,
-            reraise=True,
-        )
-
-    def _is_retried(self, error: BaseException, rows: int = 1) -> bool:
-        return isinstance(error, AttemptError) and self._policy.is_retried(error, rows)
-
-    def _backoff_s(self, state: RetryCallState) -> float:
-        error = state.outcome.exception() if state.outcome else None
-        return self._policy.wait_s(state.attempt_number, error)
-
-    def _budgeted_s(self, state: RetryCallState) -> float:
-        if state.attempt_number >= self._policy.max_attempts:
-            return 0.0  # asked for all the same, but there is no further try
-        return max(self._backoff_s(state), self._budget.reserve(monotonic_s()))
-
-    def _count_retry(self, state: RetryCallState) -> None:
-        error = state.outcome.exception() if state.outcome else None
-        if isinstance(error, AttemptError):
-            self._metrics.retries[error.code] += 1
-            self._on_retry(error.code, state.attempt_number, state.upcoming_sleep)
+    def _count_retry(self, code: str, attempt: int, wait_s: float) -> None:
+        self._metrics.retries[code] += 1
+        self._on_retry(code, attempt, wait_s)
 
     async def _measured(self, request: Request, headers: Mapping[str, str]) -> Response:
         """One try for predictions, counted and timed."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
+import math
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
 from batchscore.client.clock import monotonic_s
-from batchscore.client.retry import is_its_own
+from batchscore.client.retry import RetryPolicy, is_its_own, retried
 from batchscore.errors import (
     AttemptError,
     ConnectionFailedError,
@@ -22,10 +24,10 @@ from batchscore.schema import ModelSignature
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from tenacity import AsyncRetrying
-
     from batchscore.endpoint import Endpoint
     from batchscore.protocols.base import WireProtocol
+
+T = TypeVar("T")
 
 _log = logging.getLogger("batchscore")
 
@@ -45,8 +47,8 @@ class Metadata:
         protocol: makes the request and reads the answer.
         ask: sends a request with the token; raises what a failed try means.
         knock: sends a request without; its answer may have any status.
-        retrying: makes what repeats a failed try for as long as its argument allows.
-        is_retried: whether a failed try may be repeated.
+        policy: says whether a failed try is repeated.
+        on_retry: told of each such.
         clean: takes secrets out of the server's words.
         fingerprint: of the signature that the job began with, where another process read it.
     """
@@ -58,8 +60,8 @@ class Metadata:
         *,
         ask: Callable[[Request], Awaitable[Response]],
         knock: Callable[[Request], Awaitable[Response]],
-        retrying: Callable[[Callable[[BaseException], bool]], AsyncRetrying],
-        is_retried: Callable[[BaseException], bool],
+        policy: RetryPolicy,
+        on_retry: Callable[[str, int, float], None],
         clean: Callable[[str], str],
         fingerprint: str | None,
     ) -> None:
@@ -67,7 +69,7 @@ class Metadata:
         self._protocol = protocol
         self._request = protocol.metadata_request(endpoint.url)
         self._ask, self._knock = ask, knock
-        self._retrying, self._is_retried = retrying, is_retried
+        self._policy, self._on_retry = policy, on_retry
         self._clean = clean
         self._fingerprint = fingerprint
 
@@ -80,12 +82,8 @@ class Metadata:
             MetadataError: the answer is no specification.
         """
         deadline = monotonic_s() + _FIRST_ANSWER_WITHIN_S
-
-        def may_retry(error: BaseException) -> bool:
-            return self._is_retried(error) and monotonic_s() < deadline
-
         try:
-            signature: ModelSignature = await self._retrying(may_retry)(self._read)
+            signature = await self._retried(self._read, until_s=deadline)
         except ConnectionFailedError as error:
             raise UnreachableError(
                 f"cannot reach {self._endpoint.host_and_port} ({error}): is the deployment "
@@ -93,7 +91,7 @@ class Metadata:
             ) from error
         except AttemptError as error:
             text = f"{self._endpoint.shown} gives no specification: {error.code}: {error}"
-            if self._is_retried(error) and not isinstance(error, DecodeError):
+            if self._policy.is_retried(error, 1) and not isinstance(error, DecodeError):
                 raise UnreachableError(text) from error
             raise MetadataError(text) from error
         self._fingerprint = signature.fingerprint()
@@ -119,9 +117,7 @@ class Metadata:
             return
         try:
             async with asyncio.timeout(_CHECK_WITHIN_S):
-                response: Response = await self._retrying(self._is_retried)(
-                    self._ask, self._request
-                )
+                response = await self._retried(partial(self._ask, self._request))
             fingerprint = self._protocol.parse_metadata(response).fingerprint()
         except (AttemptError, MetadataError, TimeoutError) as error:
             # A gateway's page in between is no other model.
@@ -132,6 +128,9 @@ class Metadata:
                 f"{self._endpoint.shown} has another specification than when the job began: "
                 "the model was changed; its predictions must not be mixed with the first one's"
             )
+
+    async def _retried(self, attempt: Callable[[], Awaitable[T]], until_s: float = math.inf) -> T:
+        return await retried(attempt, self._policy, on_retry=self._on_retry, until_s=until_s)
 
     async def is_there(self) -> bool:
         """Whether the deployment answers."""

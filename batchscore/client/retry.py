@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
 import random
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, TypeVar
 
+from tenacity import AsyncRetrying, RetryCallState
+
+from batchscore.client.clock import monotonic_s
 from batchscore.client.controller import Result
 from batchscore.errors import AttemptError, AttemptTimeoutError, DecodeError, HTTPStatusError
 from batchscore.protocols.base import Treatment
@@ -137,13 +142,60 @@ def parse_retry_after(value: str | None, now: datetime | None = None) -> float |
     return min(max(seconds, 0.0), _MAX_RETRY_AFTER_S)
 
 
-def after(failure: AttemptError, attempt: Callable[[], Awaitable[T]]) -> Callable[[], Awaitable[T]]:
-    """Attempts of which the first is over already, and ended in this failure."""
-    earlier = [failure]
+async def retried(
+    attempt: Callable[[], Awaitable[T]],
+    policy: RetryPolicy,
+    *,
+    on_retry: Callable[[str, int, float], None],
+    rows: int = 1,
+    until_s: float = math.inf,
+    least_wait_s: Callable[[], float] = lambda: 0.0,
+) -> T:
+    """Try until it works or is given up.
+
+    Args:
+        attempt: one try; what it raises but an ``AttemptError`` ends them all.
+        policy: says whether and when the next one follows.
+        on_retry: told the code of what failed, the number of the try and the wait for the next.
+        rows: how many rows the request has.
+        until_s: no try that failed later is followed by another.
+        least_wait_s: asked for each retry how long it has to wait at least.
+
+    Raises:
+        AttemptError: that of the last try.
+    """
+    try:
+        # Most requests need no more, and none of the machinery of retrying.
+        return await attempt()
+    except AttemptError as error:
+        failed = [error]
 
     async def next_attempt() -> T:
-        if earlier:
-            raise earlier.pop()
+        if failed:
+            raise failed.pop()
         return await attempt()
 
-    return next_attempt
+    def is_retried(state: RetryCallState) -> bool:
+        error = _failure(state)
+        return (
+            error is not None
+            and state.attempt_number < policy.max_attempts
+            and policy.is_retried(error, rows)
+            and monotonic_s() < until_s
+        )
+
+    def wait_s(state: RetryCallState) -> float:
+        return max(policy.wait_s(state.attempt_number, _failure(state)), least_wait_s())
+
+    def tell(state: RetryCallState) -> None:
+        if error := _failure(state):
+            on_retry(error.code, state.attempt_number, state.upcoming_sleep)
+
+    retrying = AsyncRetrying(sleep=asyncio.sleep, retry=is_retried, wait=wait_s, before_sleep=tell)
+    result: T = await retrying(next_attempt)
+    return result
+
+
+def _failure(state: RetryCallState) -> AttemptError | None:
+    error = state.outcome.exception() if state.outcome else None
+    return error if isinstance(error, AttemptError) else None
