@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import math
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from batchscore.client.authorized import Authorized, Send
+from batchscore.client.authorized import Authorized
 from batchscore.client.clock import monotonic_s
 from batchscore.client.controller import Outcome, Result, RetryBudget
+from batchscore.client.measured import Measured
 from batchscore.client.metadata import Metadata
 from batchscore.client.outage import Outage
 from batchscore.client.retry import RetryPolicy, retried
@@ -25,7 +27,7 @@ from batchscore.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, Mapping
+    from collections.abc import Awaitable, Callable, Collection
     from contextlib import AbstractAsyncContextManager
 
     from batchscore.client.controller import SliceSize
@@ -75,28 +77,34 @@ class Client:
         on_retry: Callable[[str, int, float], None] = lambda _code, _attempt, _wait: None,
         share: Share = WHOLE,
     ) -> None:
+        self._token = SharedToken(read_token, offload)
         self._endpoint = endpoint
         self._protocol = protocol
-        self._transport = transport
         self._limiter = limiter
         self._policy = policy
         self._slice_size = slice_size
         self._budget = RetryBudget(share.of)
         self._metrics = metrics
         self._metrics.limit = limiter.limit
-        self._offload = offload
         self._on_retry = on_retry
-        self._token = SharedToken(read_token, offload)
-        self._authorized = Authorized(endpoint, protocol, policy, self._token, secrets)
+        authorized = partial(
+            Authorized,
+            endpoint=endpoint,
+            protocol=protocol,
+            policy=policy,
+            token=self._token,
+            secrets=secrets,
+            on_pause=self._asked_to_wait,
+        )
+        self._scoring = authorized(Measured(transport, metrics))
         self._outage = Outage(max_outage_s, endpoint.host_and_port, self.check_model, share.turns)
         self._metadata = Metadata(
             endpoint,
             protocol,
-            ask=self._ask,
-            knock=lambda request: transport.send(request, {}),
+            transport=transport,
+            authorized=authorized(transport),
             policy=policy,
             on_retry=self._count_retry,
-            clean=self._authorized.without_secrets,
             fingerprint=share.fingerprint,
         )
         self.answered_s = -math.inf
@@ -165,7 +173,7 @@ class Client:
                 tries.failed(error)
                 # Its traceback holds the answer in memory, for as long as this request is retried.
                 error.__traceback__ = None
-                raise DecodeError(self._authorized.without_secrets(str(error))) from error
+                raise DecodeError(self._scoring.without_secrets(str(error))) from error
             except AttemptError as error:
                 tries.failed(error)
                 raise
@@ -257,7 +265,7 @@ class Client:
         try:
             if may_be_held and self._outage.is_holding:
                 raise HeldError
-            response = await self._try(request, self._measured)
+            response = await self._scoring.send(request)
             result = Result.OK
             return response
         except AttemptError as error:
@@ -275,30 +283,7 @@ class Client:
         self._metrics.retries[code] += 1
         self._on_retry(code, attempt, wait_s)
 
-    async def _measured(self, request: Request, headers: Mapping[str, str]) -> Response:
-        """One try for predictions, counted and timed."""
-        self._metrics.requests += 1
-        self._metrics.in_flight += 1
-        self._metrics.bytes_sent += request.nbytes
-        started = monotonic_s()
-        try:
-            response = await self._transport.send(request, headers)
-        finally:
-            self._metrics.in_flight -= 1
-        self._metrics.latency.record(monotonic_s() - started)
-        self._metrics.bytes_received += len(response.body)
-        return response
-
-    async def _ask(self, request: Request) -> Response:
-        """One try for anything but predictions."""
-        return await self._try(request, self._transport.send)
-
-    async def _try(self, request: Request, send: Send) -> Response:
-        """One try; where the server asks to wait, all workers do."""
-        try:
-            return await self._authorized.send(request, send)
-        except AttemptError as error:
-            if error.retry_after_s is not None:
-                self.pause(error.retry_after_s)
-                self.on_pause(error.retry_after_s)
-            raise
+    def _asked_to_wait(self, seconds: float) -> None:
+        """Where the server asks one request to wait, all workers do, of every process."""
+        self.pause(seconds)
+        self.on_pause(seconds)

@@ -24,6 +24,8 @@ from batchscore.schema import ModelSignature
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from batchscore.client.authorized import Authorized
+    from batchscore.client.transport import Transport
     from batchscore.endpoint import Endpoint
     from batchscore.protocols.base import WireProtocol
 
@@ -45,11 +47,10 @@ class Metadata:
     Args:
         endpoint: the deployment.
         protocol: makes the request and reads the answer.
-        ask: sends a request with the token; raises what a failed try means.
-        knock: sends a request without; its answer may have any status.
+        transport: sends a request without the token; its answer may have any status.
+        authorized: sends one with the token; raises what a failed try means.
         policy: says whether a failed try is repeated.
         on_retry: told of each such.
-        clean: takes secrets out of the server's words.
         fingerprint: of the signature that the job began with, where another process read it.
     """
 
@@ -58,19 +59,17 @@ class Metadata:
         endpoint: Endpoint,
         protocol: WireProtocol,
         *,
-        ask: Callable[[Request], Awaitable[Response]],
-        knock: Callable[[Request], Awaitable[Response]],
+        transport: Transport,
+        authorized: Authorized,
         policy: RetryPolicy,
         on_retry: Callable[[str, int, float], None],
-        clean: Callable[[str], str],
         fingerprint: str | None,
     ) -> None:
         self._endpoint = endpoint
         self._protocol = protocol
         self._request = protocol.metadata_request(endpoint.url)
-        self._ask, self._knock = ask, knock
+        self._transport, self._authorized = transport, authorized
         self._policy, self._on_retry = policy, on_retry
-        self._clean = clean
         self._fingerprint = fingerprint
 
     async def signature(self) -> ModelSignature:
@@ -99,13 +98,14 @@ class Metadata:
 
     async def _read(self) -> ModelSignature:
         if self._request is None:
-            await self._knock(Request("GET", self._endpoint.url))
+            await self._knock()
             return ModelSignature((), ())
-        response = await self._ask(self._request)
+        response = await self._authorized.send(self._request)
         try:
             return self._protocol.parse_metadata(response)
         except MetadataError as error:
-            raise MetadataError(f"{self._endpoint.shown}: {self._clean(str(error))}") from error
+            text = self._authorized.without_secrets(str(error))
+            raise MetadataError(f"{self._endpoint.shown}: {text}") from error
 
     async def check_model(self) -> None:
         """Read the specification again; without an answer it is taken to be the same.
@@ -117,7 +117,7 @@ class Metadata:
             return
         try:
             async with asyncio.timeout(_CHECK_WITHIN_S):
-                response = await self._retried(partial(self._ask, self._request))
+                response = await self._retried(partial(self._authorized.send, self._request))
             fingerprint = self._protocol.parse_metadata(response).fingerprint()
         except (AttemptError, MetadataError, TimeoutError) as error:
             # A gateway's page in between is no other model.
@@ -132,13 +132,15 @@ class Metadata:
     async def _retried(self, attempt: Callable[[], Awaitable[T]], until_s: float = math.inf) -> T:
         return await retried(attempt, self._policy, on_retry=self._on_retry, until_s=until_s)
 
+    async def _knock(self) -> Response:
+        return await self._transport.send(Request("GET", self._endpoint.url), {})
+
     async def is_there(self) -> bool:
         """Whether the deployment answers."""
         try:
             if self._request is None:
-                answer = await self._knock(Request("GET", self._endpoint.url))
-                return is_its_own(answer.status)
-            await self._ask(self._request)
+                return is_its_own((await self._knock()).status)
+            await self._authorized.send(self._request)
         except AttemptError:
             return False
         return True
