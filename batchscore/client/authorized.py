@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from batchscore.client.retry import RetryPolicy
-    from batchscore.client.token import SharedToken
+    from batchscore.client.token import Token
     from batchscore.client.transport import Transport
     from batchscore.endpoint import Endpoint
     from batchscore.protocols.base import Request, Response, WireProtocol
@@ -37,7 +37,7 @@ class Authorized:
         endpoint: Endpoint,
         protocol: WireProtocol,
         policy: RetryPolicy,
-        token: SharedToken,
+        token: Token,
         secrets: Collection[str],
         on_pause: Callable[[float], None],
     ) -> None:

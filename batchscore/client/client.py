@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from batchscore.client.controller import SliceSize
     from batchscore.client.limiter import Limiter
     from batchscore.client.share import Share
+    from batchscore.client.token import Token
     from batchscore.client.transport import Transport
     from batchscore.endpoint import Endpoint
     from batchscore.metrics import RunMetrics
@@ -56,6 +57,8 @@ class Client:
     backs off.
 
     Attributes:
+        token: given with the requests; where none is given to the client, it is made of
+            ``read_token``, which may block.
         answered_s: when a good answer came last, to anybody who sends for this job.
         on_pause: told for how many seconds the server asked not to be sent anything.
     """
@@ -76,8 +79,9 @@ class Client:
         secrets: Collection[str] = (),
         on_retry: Callable[[str, int, float], None] = lambda _code, _attempt, _wait: None,
         share: Share = WHOLE,
+        token: Token | None = None,
     ) -> None:
-        self._token = SharedToken(read_token, offload)
+        self.token: Token = token or SharedToken(read_token, offload)
         self._endpoint = endpoint
         self._protocol = protocol
         self._limiter = limiter
@@ -92,7 +96,7 @@ class Client:
             endpoint=endpoint,
             protocol=protocol,
             policy=policy,
-            token=self._token,
+            token=self.token,
             secrets=secrets,
             on_pause=self._asked_to_wait,
         )
@@ -105,16 +109,9 @@ class Client:
             authorized=authorized(transport),
             policy=policy,
             on_retry=self._count_retry,
-            fingerprint=share.fingerprint,
         )
         self.answered_s = -math.inf
         self.on_pause: Callable[[float], None] = lambda _seconds: None
-
-    async def token(self, refused: str | None, *, is_refused: bool) -> str | None:
-        """The token; where one was refused, another if the source has one by now."""
-        if is_refused:
-            return await self._token.renewed(refused)
-        return await self._token.current()
 
     def pause(self, seconds: float) -> None:
         """Send nothing for so long: the server asked for it, of this process or another."""
@@ -133,6 +130,10 @@ class Client:
     async def signature(self) -> ModelSignature:
         """The deployment's signature; see ``Metadata``."""
         return await self._metadata.signature()
+
+    def began_with(self, fingerprint: str) -> None:
+        """The specification that the job began with, where another process read it."""
+        self._metadata.fingerprint = fingerprint
 
     async def check_model(self) -> None:
         """Raise ``ModelChangedError`` where the model is another; see ``Metadata``."""

@@ -51,7 +51,9 @@ class Metadata:
         authorized: sends one with the token; raises what a failed try means.
         policy: says whether a failed try is repeated.
         on_retry: told of each such.
-        fingerprint: of the signature that the job began with, where another process read it.
+
+    Attributes:
+        fingerprint: of the signature that the job began with.
     """
 
     def __init__(
@@ -63,14 +65,13 @@ class Metadata:
         authorized: Authorized,
         policy: RetryPolicy,
         on_retry: Callable[[str, int, float], None],
-        fingerprint: str | None,
     ) -> None:
         self._endpoint = endpoint
         self._protocol = protocol
         self._request = protocol.metadata_request(endpoint.url)
         self._transport, self._authorized = transport, authorized
         self._policy, self._on_retry = policy, on_retry
-        self._fingerprint = fingerprint
+        self.fingerprint: str | None = None
 
     async def signature(self) -> ModelSignature:
         """The deployment's signature; empty where the protocol knows of none.
@@ -93,7 +94,7 @@ class Metadata:
             if self._policy.is_retried(error, 1) and not isinstance(error, DecodeError):
                 raise UnreachableError(text) from error
             raise MetadataError(text) from error
-        self._fingerprint = signature.fingerprint()
+        self.fingerprint = signature.fingerprint()
         return signature
 
     async def _read(self) -> ModelSignature:
@@ -123,7 +124,7 @@ class Metadata:
             # A gateway's page in between is no other model.
             _log.info("the specification could not be read again: %s", error)
             return
-        if fingerprint != self._fingerprint:
+        if fingerprint != self.fingerprint:
             raise ModelChangedError(
                 f"{self._endpoint.shown} has another specification than when the job began: "
                 "the model was changed; its predictions must not be mixed with the first one's"

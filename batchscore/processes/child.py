@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 import os
 import signal
@@ -14,7 +13,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from batchscore.errors import WorkerLostError
-from batchscore.processes.link import Link
+from batchscore.processes.link import Answers, Link
 from batchscore.processes.messages import (
     Away,
     Cleared,
@@ -70,8 +69,7 @@ class Child:
         self._link: Link | None = None
         self.is_ready = False
         self._traffic: Traffic | None = None
-        self._numbers = itertools.count()
-        self._scored: dict[int, asyncio.Future[tuple[Scored, pa.Buffer | None]]] = {}
+        self._scored: Answers[tuple[Scored, pa.Buffer | None]] = Answers()
         self._tasks: asyncio.TaskGroup | None = None
         self._cleared: dict[int, asyncio.Event] = {}
         self._held = asyncio.Event()
@@ -143,8 +141,7 @@ class Child:
     ) -> tuple[Mapping[int, RowFailure], pa.Buffer | None]:
         """Have rows scored; which of them failed, and the predictions as a record batch."""
         assert self._link is not None  # noqa: S101 - else it has no places
-        number = next(self._numbers)
-        self._scored[number] = answer = asyncio.get_running_loop().create_future()
+        number, answer = self._scored.expect()
         self._link.send(Score(number, failures), rows.serialize())
         scored, predictions = await answer
         return scored.failures, predictions
@@ -169,10 +166,7 @@ class Child:
         match message:
             case Scored():
                 self._count(message.traffic)
-                answer = self._scored.pop(message.number)
-                # Cancelled where the job ends because of something else.
-                if not answer.done():
-                    answer.set_result((message, rows))
+                self._scored.give(message.number, (message, rows))
             case Counted():
                 self._count(message.traffic)
                 client = self._pool.client
@@ -231,7 +225,7 @@ class Child:
             await cleared.wait()
 
     async def _token(self, wanted: TokenWanted) -> None:
-        token = await self._pool.client.token(wanted.refused, is_refused=wanted.is_refused)
+        token = await self._pool.client.token.renewed(wanted.refused)
         self.tell(Token(wanted.number, token))
 
 
