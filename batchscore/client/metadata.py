@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from batchscore.client.clock import monotonic_s
-from batchscore.client.retry import RetryPolicy, is_its_own, retried
+from batchscore.client.retry import ANSWERED_FOR_IT, RetryPolicy, retried
 from batchscore.errors import (
     AttemptError,
     ConnectionFailedError,
@@ -140,7 +140,7 @@ class Metadata:
         """Whether the deployment answers."""
         try:
             if self._request is None:
-                return is_its_own((await self._knock()).status)
+                return (await self._knock()).status not in ANSWERED_FOR_IT
             await self._authorized.send(self._request)
         except AttemptError:
             return False

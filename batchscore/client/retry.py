@@ -26,8 +26,8 @@ T = TypeVar("T")
 
 _BASE_WAIT_S = 0.25
 _MAX_WAIT_S = 30.0
-# A proxy answers these in the deployment's place.
-_ANSWERED_FOR_IT = frozenset({502, 503, 504})
+ANSWERED_FOR_IT = frozenset({502, 503, 504})
+"""A proxy answers these in the deployment's place."""
 _LOAD = {
     408: Result.TIMEOUT,
     413: Result.TOO_LARGE,
@@ -86,7 +86,7 @@ class RetryPolicy:
             treatment,
             _LOAD.get(status, Result.OTHER),
             blames_rows=treatment in {Treatment.ISOLATE, Treatment.HALVE}
-            or (status >= 500 and is_its_own(status)),
+            or (status >= 500 and status not in ANSWERED_FOR_IT),
         )
 
     def treatment(self, error: AttemptError) -> Treatment:
@@ -111,11 +111,6 @@ class RetryPolicy:
         jitter = self.random.uniform(0, ceiling)
         asked = error.retry_after_s if isinstance(error, AttemptError) else None
         return jitter if asked is None else asked + jitter
-
-
-def is_its_own(status: int) -> bool:
-    """Whether the deployment itself answered so, and not a proxy in its place."""
-    return status not in _ANSWERED_FOR_IT
 
 
 def moved_treatments(table: RetryTable) -> dict[str, Treatment]:
