@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from contextlib import AbstractAsyncContextManager
 
+    from batchscore.client.token import Token
     from batchscore.config import EndpointConfig, ScoreConfig
     from batchscore.offload import Offload
     from batchscore.protocols.base import WireProtocol
@@ -100,7 +101,7 @@ async def connect(
     max_outage_s: float = 0.0,
     on_retry: Callable[[str, int, float], None] = lambda _code, _attempt, _wait: None,
     share: Share = WHOLE,
-    read_token: Callable[[], str | None] | None = None,
+    token: Token | None = None,
 ) -> AsyncIterator[tuple[Client, WireProtocol]]:
     """A client for a deployment, and the protocol it speaks; closed at the end.
 
@@ -117,7 +118,7 @@ async def connect(
         max_outage_s: how long the deployment may be away.
         on_retry: told of each retry.
         share: the part of the limits that is this process's own.
-        read_token: gives the token, where that is not for the configuration to say.
+        token: where it is not for the configuration to say.
 
     Raises:
         UsageError: the address, a header, the token's source or the protocol is wrong.
@@ -152,7 +153,8 @@ async def connect(
                 policy=RetryPolicy(
                     max_attempts, protocol.treatment, moved_treatments(retry), runtime.random
                 ),
-                read_token=read_token or read_and_warn,
+                read_token=read_and_warn,
+                token=token,
                 metrics=metrics,
                 offload=offload,
                 slice_size=slice_size,
@@ -172,7 +174,7 @@ def connect_job(
     runtime: Runtime,
     on_retry: Callable[[str, int, float], None],
     share: Share = WHOLE,
-    read_token: Callable[[], str | None] | None = None,
+    token: Token | None = None,
 ) -> AbstractAsyncContextManager[tuple[Client, WireProtocol]]:
     """``connect`` as the configuration of a job says."""
     # A size that was asked for gives way to a 413 alone.
@@ -190,7 +192,7 @@ def connect_job(
         runtime=runtime,
         on_retry=on_retry,
         share=share,
-        read_token=read_token,
+        token=token,
     )
 
 

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING
 
 from batchscore.client.retry import ANSWERED_FOR_IT, parse_retry_after
 from batchscore.errors import AttemptError, HTTPStatusError, RefusedError
-from batchscore.protocols.base import Request, Response, Treatment
+from batchscore.protocols.base import Request, Treatment
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
 
     from batchscore.client.retry import RetryPolicy
-    from batchscore.client.token import SharedToken
+    from batchscore.client.token import Token
+    from batchscore.client.transport import Transport
     from batchscore.endpoint import Endpoint
-    from batchscore.protocols.base import WireProtocol
-
-Send = Callable[[Request, Mapping[str, str]], Awaitable[Response]]
+    from batchscore.protocols.base import Response, WireProtocol
 
 # Shorter header values are no secrets, and taking them out would garble a message.
 _SHORTEST_SECRET = 4
@@ -30,32 +28,39 @@ _ADVICE = {
 
 
 class Authorized:
-    """Sends requests to a deployment that wants to know who sends them."""
+    """A transport to a deployment that wants to know who sends the requests."""
 
     def __init__(
         self,
+        transport: Transport,
+        *,
         endpoint: Endpoint,
         protocol: WireProtocol,
         policy: RetryPolicy,
-        token: SharedToken,
+        token: Token,
         secrets: Collection[str],
+        on_pause: Callable[[float], None],
     ) -> None:
         """Remember what is needed.
 
         Args:
+            transport: sends each request as it is.
             endpoint: the deployment.
             protocol: reads the server's words.
             policy: says which answers stop the job.
             token: shared by all workers.
             secrets: what no message may show, beside the token.
+            on_pause: told for how many seconds the server asked not to be sent anything.
         """
+        self._transport = transport
         self._endpoint = endpoint
         self._protocol = protocol
         self._policy = policy
         self._token = token
+        self._on_pause = on_pause
         self._secrets = {secret for secret in secrets if len(secret) >= _SHORTEST_SECRET}
 
-    async def send(self, request: Request, send: Send) -> Response:
+    async def send(self, request: Request) -> Response:
         """One try; a refused token is read again once for all workers, and costs no attempt.
 
         Raises:
@@ -63,17 +68,17 @@ class Authorized:
             RefusedError: it is one that stops the job.
         """
         token = await self._token.current()
-        response = await send(request, self._authorization(token))
+        response = await self._transport.send(request, self._authorization(token))
         if response.status == 401:
             fresh = await self._token.renewed(token)
             if fresh != token:
                 token = fresh
-                response = await send(request, self._authorization(token))
+                response = await self._transport.send(request, self._authorization(token))
         if 200 <= response.status < 300:
             return response
         raise self._error(response, token)
 
-    async def knock(self, send: Send) -> None:
+    async def knock(self) -> None:
         """Find out whether anybody is there, where no specification can be asked for.
 
         Any answer will do that does not come in the deployment's place. No token goes out.
@@ -81,7 +86,7 @@ class Authorized:
         Raises:
             AttemptError: there is none.
         """
-        response = await send(Request("GET", self._endpoint.url), {})
+        response = await self._transport.send(Request("GET", self._endpoint.url), {})
         if response.status in ANSWERED_FOR_IT:
             raise HTTPStatusError(response.status, self._protocol.error_text(response))
 
@@ -112,4 +117,6 @@ class Authorized:
                 f"{self._endpoint.shown} answered {response.status}: {error}{advice}",
                 response.status,
             )
+        if error.retry_after_s is not None:
+            self._on_pause(error.retry_after_s)
         return error

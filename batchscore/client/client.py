@@ -8,17 +8,15 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
-
-from batchscore.client.authorized import Authorized, Send
+from batchscore.client.authorized import Authorized
+from batchscore.client.clock import monotonic_s
 from batchscore.client.controller import Outcome, Result, RetryBudget
-from batchscore.client.limiter import load_result
+from batchscore.client.measured import Measured
 from batchscore.client.metadata import Metadata
 from batchscore.client.outage import Outage
-from batchscore.client.retry import RetryPolicy, after
+from batchscore.client.retry import RetryPolicy, retried
 from batchscore.client.share import WHOLE
 from batchscore.client.token import SharedToken
-from batchscore.client.transport import monotonic_s
 from batchscore.client.tries import AfreshError, HeldError, Tries
 from batchscore.errors import (
     AttemptError,
@@ -29,12 +27,13 @@ from batchscore.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, Mapping
+    from collections.abc import Awaitable, Callable, Collection
     from contextlib import AbstractAsyncContextManager
 
     from batchscore.client.controller import SliceSize
     from batchscore.client.limiter import Limiter
     from batchscore.client.share import Share
+    from batchscore.client.token import Token
     from batchscore.client.transport import Transport
     from batchscore.endpoint import Endpoint
     from batchscore.metrics import RunMetrics
@@ -58,6 +57,8 @@ class Client:
     backs off.
 
     Attributes:
+        token: given with the requests; where none is given to the client, it is made of
+            ``read_token``, which may block.
         answered_s: when a good answer came last, to anybody who sends for this job.
         on_pause: told for how many seconds the server asked not to be sent anything.
     """
@@ -78,39 +79,38 @@ class Client:
         secrets: Collection[str] = (),
         on_retry: Callable[[str, int, float], None] = lambda _code, _attempt, _wait: None,
         share: Share = WHOLE,
+        token: Token | None = None,
     ) -> None:
+        self.token: Token = token or SharedToken(read_token, offload)
         self._endpoint = endpoint
         self._protocol = protocol
-        self._transport = transport
         self._limiter = limiter
         self._policy = policy
         self._slice_size = slice_size
         self._budget = RetryBudget(share.of)
         self._metrics = metrics
         self._metrics.limit = limiter.limit
-        self._offload = offload
         self._on_retry = on_retry
-        self._token = SharedToken(read_token, offload)
-        self._authorized = Authorized(endpoint, protocol, policy, self._token, secrets)
+        authorized = partial(
+            Authorized,
+            endpoint=endpoint,
+            protocol=protocol,
+            policy=policy,
+            token=self.token,
+            secrets=secrets,
+            on_pause=self._asked_to_wait,
+        )
+        self._scoring = authorized(Measured(transport, metrics))
         self._outage = Outage(max_outage_s, endpoint.host_and_port, self.check_model, share.turns)
         self._metadata = Metadata(
             endpoint,
             protocol,
-            ask=self._ask,
-            knock=lambda: self._authorized.knock(transport.send),
-            retrying=lambda may_retry: self._retrying(may_retry, self._backoff_s),
-            is_retried=self._is_retried,
-            clean=self._authorized.without_secrets,
-            fingerprint=share.fingerprint,
+            authorized=authorized(transport),
+            policy=policy,
+            on_retry=self._count_retry,
         )
         self.answered_s = -math.inf
         self.on_pause: Callable[[float], None] = lambda _seconds: None
-
-    async def token(self, refused: str | None, *, is_refused: bool) -> str | None:
-        """The token; where one was refused, another if the source has one by now."""
-        if is_refused:
-            return await self._token.renewed(refused)
-        return await self._token.current()
 
     def pause(self, seconds: float) -> None:
         """Send nothing for so long: the server asked for it, of this process or another."""
@@ -129,6 +129,10 @@ class Client:
     async def signature(self) -> ModelSignature:
         """The deployment's signature; see ``Metadata``."""
         return await self._metadata.signature()
+
+    def began_with(self, fingerprint: str) -> None:
+        """The specification that the job began with, where another process read it."""
+        self._metadata.fingerprint = fingerprint
 
     async def check_model(self) -> None:
         """Raise ``ModelChangedError`` where the model is another; see ``Metadata``."""
@@ -169,7 +173,7 @@ class Client:
                 tries.failed(error)
                 # Its traceback holds the answer in memory, for as long as this request is retried.
                 error.__traceback__ = None
-                raise DecodeError(self._authorized.without_secrets(str(error))) from error
+                raise DecodeError(self._scoring.without_secrets(str(error))) from error
             except AttemptError as error:
                 tries.failed(error)
                 raise
@@ -184,26 +188,23 @@ class Client:
             others_answered = self.answered_s > tries.others_since_s
             if self._policy.blames_rows(error, others_answered=others_answered):
                 # Rows that always time out would take their time again to be sure of them.
-                is_certain = tries.all_timed_out or self._policy.blames_rows(
-                    error, others_answered=False
-                )
+                is_certain = tries.all_timed_out or self._policy.verdict(error).blames_rows
                 raise RowsRefusedError(error, is_certain=is_certain) from error
             raise DeploymentAwayError(error) from error
 
     async def _tried(self, attempt: Callable[[], Awaitable[T]], tries: Tries, rows: int) -> T:
         """Try until it works or is given up; an outage that was waited for begins it anew."""
-        try:
-            # Most requests need no more, and none of the machinery of retrying.
-            return await attempt()
-        except AttemptError as error:
-            attempts = after(error, attempt)
-        may_retry = partial(self._is_retried, rows=rows)
         while True:
             try:
-                return await self._retrying(may_retry, self._budgeted_s)(attempts)
+                return await retried(
+                    attempt,
+                    self._policy,
+                    on_retry=self._count_retry,
+                    rows=rows,
+                    least_wait_s=lambda: self._budget.reserve(monotonic_s()),
+                )
             except AfreshError:
                 tries.begin_anew()
-                attempts = attempt
 
     def alone(self) -> AbstractAsyncContextManager[None]:
         """Hold everybody else back while the deployment is away, and while suspects are tried."""
@@ -235,12 +236,10 @@ class Client:
                 return await self._metadata.is_there()
             try:
                 await self._in_slot(request, 1)
-            except HTTPStatusError as error:
-                # A proxy may answer in its place, and its specification too.
-                return self._policy.blames_rows(error, others_answered=False)
             except AttemptError as error:
-                silent += 1
-                return self._policy.blames_rows(error, others_answered=False)
+                # A proxy may answer in its place, and its specification too.
+                silent += not isinstance(error, HTTPStatusError)
+                return self._policy.verdict(error).blames_rows
             return True
 
         await self._outage.ride_out(away.last, probe)
@@ -266,12 +265,12 @@ class Client:
         try:
             if may_be_held and self._outage.is_holding:
                 raise HeldError
-            response = await self._try(request, self._measured)
+            response = await self._scoring.send(request)
             result = Result.OK
             return response
         except AttemptError as error:
             error.lasted_s = monotonic_s() - started
-            result, asked_to_wait = load_result(error), bool(error.retry_after_s)
+            result, asked_to_wait = self._policy.verdict(error).load, bool(error.retry_after_s)
             raise
         finally:
             outcome = Outcome(ticket, result, monotonic_s() - started, rows, asked_to_wait)
@@ -280,62 +279,11 @@ class Client:
             if self._slice_size:
                 self._slice_size.on_outcome(outcome)
 
-    def _retrying(
-        self,
-        may_retry: Callable[[BaseException], bool],
-        wait_s: Callable[[RetryCallState], float],
-    ) -> AsyncRetrying:
-        return AsyncRetrying(
-            sleep=asyncio.sleep,
-            stop=stop_after_attempt(self._policy.max_attempts),
-            wait=wait_s,
-            retry=retry_if_exception(may_retry),
-            before_sleep=self._count_retry,
-            reraise=True,
-        )
+    def _count_retry(self, code: str, attempt: int, wait_s: float) -> None:
+        self._metrics.retries[code] += 1
+        self._on_retry(code, attempt, wait_s)
 
-    def _is_retried(self, error: BaseException, rows: int = 1) -> bool:
-        return isinstance(error, AttemptError) and self._policy.is_retried(error, rows)
-
-    def _backoff_s(self, state: RetryCallState) -> float:
-        error = state.outcome.exception() if state.outcome else None
-        return self._policy.wait_s(state.attempt_number, error)
-
-    def _budgeted_s(self, state: RetryCallState) -> float:
-        if state.attempt_number >= self._policy.max_attempts:
-            return 0.0  # asked for all the same, but there is no further try
-        return max(self._backoff_s(state), self._budget.reserve(monotonic_s()))
-
-    def _count_retry(self, state: RetryCallState) -> None:
-        error = state.outcome.exception() if state.outcome else None
-        if isinstance(error, AttemptError):
-            self._metrics.retries[error.code] += 1
-            self._on_retry(error.code, state.attempt_number, state.upcoming_sleep)
-
-    async def _measured(self, request: Request, headers: Mapping[str, str]) -> Response:
-        """One try for predictions, counted and timed."""
-        self._metrics.requests += 1
-        self._metrics.in_flight += 1
-        self._metrics.bytes_sent += request.nbytes
-        started = monotonic_s()
-        try:
-            response = await self._transport.send(request, headers)
-        finally:
-            self._metrics.in_flight -= 1
-        self._metrics.latency.record(monotonic_s() - started)
-        self._metrics.bytes_received += len(response.body)
-        return response
-
-    async def _ask(self, request: Request) -> Response:
-        """One try for anything but predictions."""
-        return await self._try(request, self._transport.send)
-
-    async def _try(self, request: Request, send: Send) -> Response:
-        """One try; where the server asks to wait, all workers do."""
-        try:
-            return await self._authorized.send(request, send)
-        except AttemptError as error:
-            if error.retry_after_s is not None:
-                self.pause(error.retry_after_s)
-                self.on_pause(error.retry_after_s)
-            raise
+    def _asked_to_wait(self, seconds: float) -> None:
+        """Where the server asks one request to wait, all workers do, of every process."""
+        self.pause(seconds)
+        self.on_pause(seconds)

@@ -5,35 +5,15 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Protocol
 
-from batchscore.client.controller import MAX_LIMIT, AdaptiveLimit, Result
+from batchscore.client.clock import monotonic_s
+from batchscore.client.controller import MAX_LIMIT, AdaptiveLimit
 from batchscore.client.gate import Gate
-from batchscore.client.transport import monotonic_s
-from batchscore.errors import AttemptTimeoutError, HTTPStatusError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from batchscore.client.controller import Outcome
-    from batchscore.errors import AttemptError
     from batchscore.units import Rate
-
-
-_LOAD = {
-    408: Result.TIMEOUT,
-    413: Result.TOO_LARGE,
-    429: Result.OVERLOADED,
-    503: Result.OVERLOADED,
-    504: Result.TIMEOUT,
-}
-
-
-def load_result(error: AttemptError) -> Result:
-    """What an error says about the load of the deployment."""
-    if isinstance(error, AttemptTimeoutError):
-        return Result.TIMEOUT
-    if isinstance(error, HTTPStatusError):
-        return _LOAD.get(error.status, Result.OTHER)
-    return Result.OTHER
 
 
 class Limiter(Protocol):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
+import math
+from typing import TYPE_CHECKING, TypeVar
 
-from batchscore.client.transport import monotonic_s
+from batchscore.client.clock import monotonic_s
+from batchscore.client.retry import RetryPolicy, retried
 from batchscore.errors import (
     AttemptError,
     ConnectionFailedError,
@@ -20,11 +22,12 @@ from batchscore.protocols.base import read_metadata
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from tenacity import AsyncRetrying
-
+    from batchscore.client.authorized import Authorized
     from batchscore.endpoint import Endpoint
-    from batchscore.protocols.base import Request, Response, WireProtocol
+    from batchscore.protocols.base import Response, WireProtocol
     from batchscore.schema import ModelSignature
+
+T = TypeVar("T")
 
 _log = logging.getLogger("batchscore")
 
@@ -42,12 +45,12 @@ class Metadata:
     Args:
         endpoint: the deployment.
         protocol: makes the request and reads the answer.
-        ask: sends a request with the token; raises what a failed try means.
-        knock: finds out whether anybody is there; raises what a failed try means.
-        retrying: makes what repeats a failed try for as long as its argument allows.
-        is_retried: whether a failed try may be repeated.
-        clean: takes secrets out of the server's words.
-        fingerprint: of the signature that the job began with, where another process read it.
+        authorized: sends a request with the token; raises what a failed try means.
+        policy: says whether a failed try is repeated.
+        on_retry: told of each such.
+
+    Attributes:
+        fingerprint: of the signature that the job began with.
     """
 
     def __init__(
@@ -55,20 +58,16 @@ class Metadata:
         endpoint: Endpoint,
         protocol: WireProtocol,
         *,
-        ask: Callable[[Request], Awaitable[Response]],
-        knock: Callable[[], Awaitable[None]],
-        retrying: Callable[[Callable[[BaseException], bool]], AsyncRetrying],
-        is_retried: Callable[[BaseException], bool],
-        clean: Callable[[str], str],
-        fingerprint: str | None,
+        authorized: Authorized,
+        policy: RetryPolicy,
+        on_retry: Callable[[str, int, float], None],
     ) -> None:
         self._endpoint = endpoint
         self._protocol = protocol
         self._request = protocol.metadata_request(endpoint.url)
-        self._ask, self._knock = ask, knock
-        self._retrying, self._is_retried = retrying, is_retried
-        self._clean = clean
-        self._fingerprint = fingerprint
+        self._authorized = authorized
+        self._policy, self._on_retry = policy, on_retry
+        self.fingerprint: str | None = None
 
     async def signature(self) -> ModelSignature:
         """The deployment's signature; empty where the protocol knows of none.
@@ -79,12 +78,8 @@ class Metadata:
             MetadataError: the answer is no specification.
         """
         deadline = monotonic_s() + _FIRST_ANSWER_WITHIN_S
-
-        def may_retry(error: BaseException) -> bool:
-            return self._is_retried(error) and monotonic_s() < deadline
-
         try:
-            signature: ModelSignature = await self._retrying(may_retry)(self._read)
+            signature = await self._retried(self._read, until_s=deadline)
         except ConnectionFailedError as error:
             raise UnreachableError(
                 f"cannot reach {self._endpoint.host_and_port} ({error}): is the deployment "
@@ -92,23 +87,24 @@ class Metadata:
             ) from error
         except AttemptError as error:
             text = f"{self._endpoint.shown} gives no specification: {error.code}: {error}"
-            if self._is_retried(error) and not isinstance(error, DecodeError):
+            if self._policy.is_retried(error, 1) and not isinstance(error, DecodeError):
                 raise UnreachableError(text) from error
             raise MetadataError(text) from error
-        self._fingerprint = signature.fingerprint()
+        self.fingerprint = signature.fingerprint()
         return signature
 
     async def _read(self) -> ModelSignature:
         try:
             return read_metadata(self._protocol, await self._answer())
         except MetadataError as error:
-            raise MetadataError(f"{self._endpoint.shown}: {self._clean(str(error))}") from error
+            text = self._authorized.without_secrets(str(error))
+            raise MetadataError(f"{self._endpoint.shown}: {text}") from error
 
     async def _answer(self) -> Response | None:
         """The specification; None where none can be asked for, but somebody is there."""
         if self._request is not None:
-            return await self._ask(self._request)
-        await self._knock()
+            return await self._authorized.send(self._request)
+        await self._authorized.knock()
         return None
 
     async def check_model(self) -> None:
@@ -121,16 +117,19 @@ class Metadata:
             return
         try:
             async with asyncio.timeout(_CHECK_WITHIN_S):
-                signature: ModelSignature = await self._retrying(self._is_retried)(self._read)
+                signature = await self._retried(self._read)
         except (AttemptError, MetadataError, TimeoutError) as error:
             # A gateway's page in between is no other model.
             _log.info("the specification could not be read again: %s", error)
             return
-        if signature.fingerprint() != self._fingerprint:
+        if signature.fingerprint() != self.fingerprint:
             raise ModelChangedError(
                 f"{self._endpoint.shown} has another specification than when the job began: "
                 "the model was changed; its predictions must not be mixed with the first one's"
             )
+
+    async def _retried(self, attempt: Callable[[], Awaitable[T]], until_s: float = math.inf) -> T:
+        return await retried(attempt, self._policy, on_retry=self._on_retry, until_s=until_s)
 
     async def is_there(self) -> bool:
         """Whether the deployment answers."""

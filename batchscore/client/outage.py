@@ -7,7 +7,7 @@ import logging
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from batchscore.client.transport import monotonic_s
+from batchscore.client.clock import monotonic_s
 from batchscore.client.turns import LocalTurns
 from batchscore.errors import AttemptError, OutageError
 

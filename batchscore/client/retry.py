@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
 import random
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, TypeVar
 
-from batchscore.errors import AttemptError, DecodeError, HTTPStatusError
+from tenacity import AsyncRetrying, RetryCallState
+
+from batchscore.client.clock import monotonic_s
+from batchscore.client.controller import Result
+from batchscore.errors import AttemptError, AttemptTimeoutError, DecodeError, HTTPStatusError
 from batchscore.protocols.base import Treatment
 
 if TYPE_CHECKING:
@@ -20,10 +26,34 @@ T = TypeVar("T")
 
 _BASE_WAIT_S = 0.25
 _MAX_WAIT_S = 30.0
-# A proxy answers these in the deployment's place.
 ANSWERED_FOR_IT = frozenset({502, 503, 504})
+"""A proxy answers these in the deployment's place."""
+_LOAD = {
+    408: Result.TIMEOUT,
+    413: Result.TOO_LARGE,
+    429: Result.OVERLOADED,
+    503: Result.OVERLOADED,
+    504: Result.TIMEOUT,
+}
 # A server that asks for more than this does not want the job done; it is asked again anyway.
 _MAX_RETRY_AFTER_S = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a failed try tells.
+
+    Attributes:
+        treatment: what is done about it.
+        load: what it says about the load of the deployment.
+        blames_rows: once the tries are used up, whether it is the rows for sure. A server that
+            answers is there, and one bad row can make it answer 500 or nonsense. Where there was
+            no answer, the deployment may be away.
+    """
+
+    treatment: Treatment
+    load: Result
+    blames_rows: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +72,26 @@ class RetryPolicy:
     moved: dict[str, Treatment] = field(default_factory=dict)
     random: random.Random = field(default_factory=random.Random)
 
+    def verdict(self, error: AttemptError) -> Verdict:
+        """What an error means; the status of an answer is judged here alone."""
+        if isinstance(error, AttemptTimeoutError):
+            return Verdict(Treatment.RETRY, Result.TIMEOUT, blames_rows=False)
+        if not isinstance(error, HTTPStatusError):
+            is_answer = isinstance(error, DecodeError)
+            return Verdict(Treatment.RETRY, Result.OTHER, blames_rows=is_answer)
+        status = error.status
+        moved = self.moved.get(str(status)) or self.moved.get(f"{status // 100}xx")
+        treatment = moved or self.by_protocol(status)
+        return Verdict(
+            treatment,
+            _LOAD.get(status, Result.OTHER),
+            blames_rows=treatment in {Treatment.ISOLATE, Treatment.HALVE}
+            or (status >= 500 and status not in ANSWERED_FOR_IT),
+        )
+
     def treatment(self, error: AttemptError) -> Treatment:
         """What an error means: retry it, isolate its rows, or stop the job."""
-        if not isinstance(error, HTTPStatusError):
-            return Treatment.RETRY
-        exact, family = str(error.status), f"{error.status // 100}xx"
-        moved = self.moved.get(exact) or self.moved.get(family)
-        return moved or self.by_protocol(error.status)
+        return self.verdict(error).treatment
 
     def is_retried(self, error: AttemptError, rows: int) -> bool:
         """Whether a request for so many rows is tried again as it is."""
@@ -58,14 +101,9 @@ class RetryPolicy:
     def blames_rows(self, error: AttemptError, *, others_answered: bool) -> bool:
         """Whether it is the rows, once a request has failed for good; else it is the deployment.
 
-        A server that answers is there, and one bad row can make it answer 500 or nonsense. Where
-        there was no answer it may be away, unless others are answered meanwhile.
+        It is also where there was no answer, but others are answered meanwhile.
         """
-        if self.treatment(error) in {Treatment.ISOLATE, Treatment.HALVE} or others_answered:
-            return True
-        if isinstance(error, HTTPStatusError):
-            return error.status >= 500 and error.status not in ANSWERED_FOR_IT
-        return isinstance(error, DecodeError)
+        return others_answered or self.verdict(error).blames_rows
 
     def wait_s(self, attempt: int, error: BaseException | None) -> float:
         """How long to wait after the n-th try: full jitter, at least what the server asked."""
@@ -99,13 +137,60 @@ def parse_retry_after(value: str | None, now: datetime | None = None) -> float |
     return min(max(seconds, 0.0), _MAX_RETRY_AFTER_S)
 
 
-def after(failure: AttemptError, attempt: Callable[[], Awaitable[T]]) -> Callable[[], Awaitable[T]]:
-    """Attempts of which the first is over already, and ended in this failure."""
-    earlier = [failure]
+async def retried(
+    attempt: Callable[[], Awaitable[T]],
+    policy: RetryPolicy,
+    *,
+    on_retry: Callable[[str, int, float], None],
+    rows: int = 1,
+    until_s: float = math.inf,
+    least_wait_s: Callable[[], float] = lambda: 0.0,
+) -> T:
+    """Try until it works or is given up.
+
+    Args:
+        attempt: one try; what it raises but an ``AttemptError`` ends them all.
+        policy: says whether and when the next one follows.
+        on_retry: told the code of what failed, the number of the try and the wait for the next.
+        rows: how many rows the request has.
+        until_s: no try that failed later is followed by another.
+        least_wait_s: asked for each retry how long it has to wait at least.
+
+    Raises:
+        AttemptError: that of the last try.
+    """
+    try:
+        # Most requests need no more, and none of the machinery of retrying.
+        return await attempt()
+    except AttemptError as error:
+        failed = [error]
 
     async def next_attempt() -> T:
-        if earlier:
-            raise earlier.pop()
+        if failed:
+            raise failed.pop()
         return await attempt()
 
-    return next_attempt
+    def is_retried(state: RetryCallState) -> bool:
+        error = _failure(state)
+        return (
+            error is not None
+            and state.attempt_number < policy.max_attempts
+            and policy.is_retried(error, rows)
+            and monotonic_s() < until_s
+        )
+
+    def wait_s(state: RetryCallState) -> float:
+        return max(policy.wait_s(state.attempt_number, _failure(state)), least_wait_s())
+
+    def tell(state: RetryCallState) -> None:
+        if error := _failure(state):
+            on_retry(error.code, state.attempt_number, state.upcoming_sleep)
+
+    retrying = AsyncRetrying(sleep=asyncio.sleep, retry=is_retried, wait=wait_s, before_sleep=tell)
+    result: T = await retrying(next_attempt)
+    return result
+
+
+def _failure(state: RetryCallState) -> AttemptError | None:
+    error = state.outcome.exception() if state.outcome else None
+    return error if isinstance(error, AttemptError) else None

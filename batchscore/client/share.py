@@ -22,13 +22,11 @@ class Share:
         number: which part, from 0.
         of: how many parts there are.
         turns: gives turns while the deployment is away; None: there is nobody else.
-        fingerprint: of the specification that the job began with, where it is known.
     """
 
     number: int = 0
     of: int = 1
     turns: Turns | None = None
-    fingerprint: str | None = None
 
     def limiter(self, concurrency: int | Literal["auto"], rate: Rate | None) -> Limiter:
         """The limiter for this part of the requests in flight and of the rate."""

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from batchscore.errors import UsageError
 
@@ -125,8 +125,23 @@ def _checked(token: str | None) -> str | None:
     return token
 
 
+class Token(Protocol):
+    """The token that all workers share: asked before each request, and again where it is refused.
+
+    Both may wait for its source; what they raise ends the job.
+    """
+
+    async def current(self) -> str | None:
+        """The token as it was last read."""
+        ...
+
+    async def renewed(self, refused: str | None) -> str | None:
+        """A token other than the refused one, if the source has one by now."""
+        ...
+
+
 class SharedToken:
-    """The token that all workers share, read again when one of them is refused."""
+    """``Token`` that is read in this process."""
 
     def __init__(self, read: Callable[[], str | None], offload: Offload) -> None:
         self._read = read
@@ -136,7 +151,7 @@ class SharedToken:
         self._token: str | None = None
 
     async def current(self) -> str | None:
-        """The token as it was last read; read now, where it never was."""
+        """See ``Token``; read now, where it never was."""
         if not self._is_read:
             async with self._lock:
                 if not self._is_read:
@@ -145,7 +160,7 @@ class SharedToken:
         return self._token
 
     async def renewed(self, refused: str | None) -> str | None:
-        """A token other than the refused one, if the source has one by now."""
+        """See ``Token``; of those that are refused at once, the first has it read."""
         async with self._lock:
             if self._token == refused:
                 self._token = await self._offload(self._read)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urljoin
@@ -217,14 +216,6 @@ class _Body(aiohttp.payload.Payload):
             view = memoryview(piece).cast("B")
             for start in range(0, len(view), _PIECE_BYTES):
                 await writer.write(view[start : start + _PIECE_BYTES])
-
-
-def monotonic_s() -> float:
-    """The time of the running event loop, so that a simulated loop simulates the time too."""
-    try:
-        return asyncio.get_running_loop().time()
-    except RuntimeError:
-        return time.monotonic()
 
 
 def parse_headers(config_lines: tuple[str, ...], header_file: Path | None) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from batchscore.client.transport import monotonic_s
+from batchscore.client.clock import monotonic_s
 from batchscore.errors import AttemptError, AttemptTimeoutError
 
 

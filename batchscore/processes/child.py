@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 import os
 import signal
@@ -11,10 +10,10 @@ import socket
 import subprocess
 import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from batchscore.errors import WorkerLostError
-from batchscore.processes.link import Link
+from batchscore.processes.link import Answers, Link
 from batchscore.processes.messages import (
     Away,
     Cleared,
@@ -38,18 +37,43 @@ from batchscore.processes.messages import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Mapping
+    from collections.abc import Callable, Coroutine, Mapping
 
     import pyarrow as pa
 
     from batchscore.batches import RowFailure
-    from batchscore.metrics import Traffic
-    from batchscore.processes.pool import ProcessPool
+    from batchscore.client.client import Client
+    from batchscore.client.turns import LocalTurns
+    from batchscore.metrics import RunMetrics, Traffic
 
 _log = logging.getLogger("batchscore")
 _LEAVE_WITHIN_S = 2.0
 _AHEAD = 8
 _COMMAND = "from batchscore.processes.worker import main; main()"
+
+
+class Home(Protocol):
+    """What all processes of a job share; it is in the first one.
+
+    Attributes:
+        client: the first process's own; holds the token.
+        turns: gives turns while the deployment is away.
+        metrics: count for all.
+        on_retry: told of each retry.
+    """
+
+    client: Client
+    turns: LocalTurns
+    metrics: RunMetrics
+    on_retry: Callable[[str, int, float], None]
+
+    def pause(self, seconds: float, origin: Child | None = None) -> None:
+        """The server asked one process to send nothing for so long: so do they all."""
+        ...
+
+    def refresh(self) -> None:
+        """A process may have room for more chunks."""
+        ...
 
 
 class Child:
@@ -62,16 +86,15 @@ class Child:
         is_done: it will get no more, and may end in good order.
     """
 
-    def __init__(self, pool: ProcessPool, number: int) -> None:
-        self._pool, self._number = pool, number
+    def __init__(self, home: Home, number: int) -> None:
+        self._home, self._number = home, number
         self.columns: list[str] = []
         self.taken = 0
         self.is_done = False
         self._link: Link | None = None
         self.is_ready = False
         self._traffic: Traffic | None = None
-        self._numbers = itertools.count()
-        self._scored: dict[int, asyncio.Future[tuple[Scored, pa.Buffer | None]]] = {}
+        self._scored: Answers[tuple[Scored, pa.Buffer | None]] = Answers()
         self._tasks: asyncio.TaskGroup | None = None
         self._cleared: dict[int, asyncio.Event] = {}
         self._held = asyncio.Event()
@@ -143,8 +166,7 @@ class Child:
     ) -> tuple[Mapping[int, RowFailure], pa.Buffer | None]:
         """Have rows scored; which of them failed, and the predictions as a record batch."""
         assert self._link is not None  # noqa: S101 - else it has no places
-        number = next(self._numbers)
-        self._scored[number] = answer = asyncio.get_running_loop().create_future()
+        number, answer = self._scored.expect()
         self._link.send(Score(number, failures), rows.serialize())
         scored, predictions = await answer
         return scored.failures, predictions
@@ -169,18 +191,15 @@ class Child:
         match message:
             case Scored():
                 self._count(message.traffic)
-                answer = self._scored.pop(message.number)
-                # Cancelled where the job ends because of something else.
-                if not answer.done():
-                    answer.set_result((message, rows))
+                self._scored.give(message.number, (message, rows))
             case Counted():
                 self._count(message.traffic)
-                client = self._pool.client
+                client = self._home.client
                 client.answered_s = max(client.answered_s, message.answered_s)
             case Pause(seconds):
-                self._pool.pause(seconds, self)
+                self._home.pause(seconds, self)
             case Retried(code, attempt, wait_s):
-                self._pool.on_retry(code, attempt, wait_s)
+                self._home.on_retry(code, attempt, wait_s)
             case Logged(level, text):
                 _log.log(level, "%s", text)
             case Ready():
@@ -201,7 +220,7 @@ class Child:
             case Cleared(number):
                 self._cleared.pop(number).set()
             case Away(is_away):
-                self._pool.turns.is_away = is_away
+                self._home.turns.is_away = is_away
             case TokenWanted():
                 self._spawn(self._token(message))
 
@@ -211,27 +230,27 @@ class Child:
 
     def _count(self, traffic: Traffic) -> None:
         before, self._traffic = self._traffic, traffic
-        self._pool.metrics.add_traffic(traffic, before)
+        self._home.metrics.add_traffic(traffic, before)
         if before is not None and traffic.limit > before.limit:
-            self._pool.refresh()
+            self._home.refresh()
 
     def _join(self, traffic: Traffic) -> None:
-        turns = self._pool.turns
+        turns = self._home.turns
         turns.join(self)
         if turns.are_taken:
             self.hold()
         self.is_ready = True
         self._count(traffic)
-        self._pool.refresh()
+        self._home.refresh()
 
     async def _turn(self, number: int) -> None:
-        turns, cleared = self._pool.turns, self._cleared[number]
+        turns, cleared = self._home.turns, self._cleared[number]
         async with turns.alone():
             self.tell(Turn(number, turns.is_away))
             await cleared.wait()
 
     async def _token(self, wanted: TokenWanted) -> None:
-        token = await self._pool.client.token(wanted.refused, is_refused=wanted.is_refused)
+        token = await self._home.client.token.renewed(wanted.refused)
         self.tell(Token(wanted.number, token))
 
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import pickle
 import struct
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 import pyarrow as pa
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
+
+T = TypeVar("T")
 
 _HEAD = struct.Struct("<IQ")  # bytes of the message, bytes of the rows behind it
 _ROOM_BYTES = 2**16
@@ -139,3 +142,23 @@ class Link(asyncio.BufferedProtocol):
             self._on_message(message, None if rows is None else pa.py_buffer(rows))
         except Exception as error:  # noqa: BLE001 - raised again by who waits for the end
             self.fail(error)
+
+
+class Answers(Generic[T]):
+    """The answers that are still to come from the other end, by the numbers of what was asked."""
+
+    def __init__(self) -> None:
+        self._numbers = itertools.count()
+        self._waiting: dict[int, asyncio.Future[T]] = {}
+
+    def expect(self) -> tuple[int, asyncio.Future[T]]:
+        """A number to ask with, and where the answer will be."""
+        number = next(self._numbers)
+        self._waiting[number] = answer = asyncio.get_running_loop().create_future()
+        return number, answer
+
+    def give(self, number: int, answer: T) -> None:
+        """An answer has come; who asked may have been cancelled meanwhile."""
+        waiting = self._waiting.pop(number)
+        if not waiting.done():
+            waiting.set_result(answer)

@@ -6,7 +6,7 @@ and ``Scored`` are one Arrow record batch behind the message, which is never pic
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ class Setup:
         number, of: which part of the limits is this worker's.
         signature: of the deployment, complete.
         fingerprint: of its specification.
+        token: as it was read last.
         rows: the columns of the rows that will come.
         sources: which of them serve which feature, in the features' order.
         folder: where the files are that cells name.
@@ -45,6 +46,7 @@ class Setup:
     of: int
     signature: ModelSignature
     fingerprint: str
+    token: str | None = field(repr=False)
     rows: pa.Schema
     sources: tuple[Source, ...]
     folder: ImageFolder | None
@@ -82,7 +84,7 @@ class Token:
     """The answer to a ``TokenWanted``."""
 
     number: int
-    token: str | None
+    token: str | None = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,11 +152,10 @@ class Logged:
 
 @dataclass(frozen=True, slots=True)
 class TokenWanted:
-    """The token, or another than the refused one."""
+    """Another token than the refused one."""
 
     number: int
-    refused: str | None
-    is_refused: bool
+    refused: str | None = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

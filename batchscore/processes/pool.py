@@ -55,8 +55,8 @@ class ProcessPool:
     or that the classes are to be learned.
 
     Args:
-        setup: what the others have to know of the job; the number and what was learned of the
-            signature are put in when they start.
+        setup: what the others have to know of the job; the number, the token and what was learned
+            of the signature are put in when they start.
         predictor, client: score in this process.
         turns: gives turns to all processes while the deployment is away.
         metrics: count for all processes.
@@ -119,7 +119,8 @@ class ProcessPool:
     async def _run(self) -> None:
         """Start the other processes when it is time for them, and stay with them until the end."""
         await self._may_start.wait()
-        setup = replace(self._setup, signature=self._predictor.signature)
+        token = await self.client.token.current()
+        setup = replace(self._setup, signature=self._predictor.signature, token=token)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._tell_of_answers())
             for number, child in enumerate(self._children, start=1):
@@ -185,6 +186,7 @@ def process_pool(
         of=share.of,
         signature=predictor.signature,
         fingerprint=run.fingerprint or "",
+        token=None,
         rows=pa.schema([schema.field(name) for name in columns]),
         sources=tuple(sources),
         folder=folder,

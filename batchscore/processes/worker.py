@@ -7,7 +7,6 @@ process is gone, and it ends at once; nothing that matters is here alone.
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 import os
 import pickle
@@ -27,7 +26,7 @@ from batchscore.metrics import RunMetrics
 from batchscore.packing import encoder_of
 from batchscore.pipeline import first_error
 from batchscore.predictor import Predictor
-from batchscore.processes.link import Link
+from batchscore.processes.link import Answers, Link
 from batchscore.processes.messages import (
     Answered,
     Away,
@@ -80,14 +79,9 @@ class _Worker:
     """The worker's side of the link."""
 
     def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._setup: asyncio.Future[Setup] = self._loop.create_future()
+        self._setup: asyncio.Future[Setup] = asyncio.get_running_loop().create_future()
         self._all_done = asyncio.Event()
         self._metrics = RunMetrics()
-        self._tokens: dict[int, asyncio.Future[str | None]] = {}
-        self._numbers = itertools.count()
-        self._last_token: str | None = None
-        self._is_token_known = False
         self._tasks: asyncio.TaskGroup | None = None
 
     async def run(self, end: socket.socket) -> None:
@@ -107,6 +101,7 @@ class _Worker:
         _log_to(self._link, setup.log_level)
         config = setup.config
         runtime = Runtime()
+        self._token = _RemoteToken(self._link, setup.token)
         async with AsyncExitStack() as stack:
             offload = stack.enter_context(runtime.offload())
             self._client, protocol = await stack.enter_async_context(
@@ -116,10 +111,11 @@ class _Worker:
                     offload=offload,
                     runtime=runtime,
                     on_retry=lambda *retry: self._link.send(Retried(*retry)),
-                    share=Share(setup.number, setup.of, self._turns, setup.fingerprint),
-                    read_token=self._read_token,
+                    share=Share(setup.number, setup.of, self._turns),
+                    token=self._token,
                 )
             )
+            self._client.began_with(setup.fingerprint)
             self._client.on_pause = lambda seconds: self._link.send(Pause(seconds))
             self._predictor = Predictor(
                 protocol=protocol,
@@ -168,8 +164,8 @@ class _Worker:
                 self._turns.go_on()
             case Turn():
                 self._turns.grant(message)
-            case Token(number, token):
-                self._tokens.pop(number).set_result(token)
+            case Token():
+                self._token.read(message)
             case Answered(at_s):
                 self._client.answered_s = max(self._client.answered_s, at_s)
             case Pause(seconds):
@@ -199,19 +195,29 @@ class _Worker:
                 self._link.send(counted)
                 told = counted
 
-    def _read_token(self) -> str | None:
-        """Ask the first process for the token, from a thread; again: the last one was refused."""
-        wanted = TokenWanted(next(self._numbers), self._last_token, self._is_token_known)
-        asked = asyncio.run_coroutine_threadsafe(self._ask_token(wanted), self._loop)
-        token: str | None = asked.result()
-        self._last_token, self._is_token_known = token, True
-        return token
 
-    async def _ask_token(self, wanted: TokenWanted) -> str | None:
-        self._tokens[wanted.number] = answer = self._loop.create_future()
-        self._link.send(wanted)
-        token: str | None = await answer
-        return token
+class _RemoteToken:
+    """``Token`` that the first process reads."""
+
+    def __init__(self, link: Link, token: str | None) -> None:
+        self._link = link
+        self._token = token
+        self._waiting: Answers[str | None] = Answers()
+
+    async def current(self) -> str | None:
+        """See ``Token``."""
+        return self._token
+
+    async def renewed(self, refused: str | None) -> str | None:
+        """See ``Token``; the first process asks its source once, however many want it."""
+        number, answer = self._waiting.expect()
+        self._link.send(TokenWanted(number, refused))
+        self._token = await answer
+        return self._token
+
+    def read(self, token: Token) -> None:
+        """The first process answers."""
+        self._waiting.give(token.number, token.token)
 
 
 class _RemoteTurns:
@@ -220,8 +226,7 @@ class _RemoteTurns:
     def __init__(self, link: Link) -> None:
         self._link = link
         self._members: list[Member] = []
-        self._numbers = itertools.count()
-        self._waiting: dict[int, asyncio.Future[Turn]] = {}
+        self._waiting: Answers[Turn] = Answers()
         self._suspects = 0
         self._is_away = False
 
@@ -242,8 +247,7 @@ class _RemoteTurns:
     @asynccontextmanager
     async def alone(self) -> AsyncIterator[None]:
         """See ``Turns``."""
-        number = next(self._numbers)
-        self._waiting[number] = turn = asyncio.get_running_loop().create_future()
+        number, turn = self._waiting.expect()
         self._suspects += 1
         self._link.send(Suspect(number))
         try:
@@ -255,7 +259,7 @@ class _RemoteTurns:
 
     def grant(self, turn: Turn) -> None:
         """The first process says whose turn it is."""
-        self._waiting.pop(turn.number).set_result(turn)
+        self._waiting.give(turn.number, turn)
 
     def hold(self) -> None:
         """The first process says that somebody is alone."""

@@ -7,7 +7,7 @@ import socket
 import pyarrow as pa
 import pytest
 
-from batchscore.processes.link import Link
+from batchscore.processes.link import Answers, Link
 
 
 async def pair(on_message):
@@ -66,3 +66,14 @@ async def test_what_the_receiver_cannot_take_ends_the_link():
         await asyncio.wait_for(receiver.ended, 5)
     sender.close()
     receiver.close()
+
+
+async def test_an_answer_goes_to_who_asked_and_to_nobody_where_that_was_cancelled():
+    """Answers may come in any order, and too late for who gave up, which is no error."""
+    answers = Answers()
+    (first, one), (given_up, other), (last, third) = [answers.expect() for _ in range(3)]
+    other.cancel()
+    for number in (last, given_up, first):
+        answers.give(number, f"to {number}")
+    assert (await one, await third) == (f"to {first}", f"to {last}")
+    assert other.cancelled()
