@@ -14,11 +14,10 @@ import pyarrow as pa
 
 from batchscore.batches import Chunk, RowBatch
 from batchscore.codecs.objects import column_from_objects, objects_from_columns
-from batchscore.config import ClientConfig, RetryTable, configured
-from batchscore.connection import connect, with_protocol
+from batchscore.config import ClientConfig, configured
+from batchscore.connection import Limits, connect, with_protocol
 from batchscore.errors import InputError, PredictionError, UsageError
 from batchscore.metrics import RunMetrics
-from batchscore.offload import Threads
 from batchscore.predictor import Predictions, Predictor
 from batchscore.runtime import Runtime
 
@@ -73,32 +72,20 @@ class AsyncDeployment:
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
-            offload = stack.enter_context(Threads(2))
-            metrics, runtime = RunMetrics(), Runtime()
-            config = await with_protocol(self._config, offload=offload, runtime=runtime)
-            client, protocol = await stack.enter_async_context(
-                connect(
-                    config,
-                    concurrency=config.concurrency,
-                    max_attempts=config.max_attempts,
-                    retry=RetryTable(),
-                    metrics=metrics,
-                    offload=offload,
-                    runtime=runtime,
-                )
-            )
-            signature = await client.signature()
-            predictor = Predictor(
-                protocol=protocol,
-                signature=signature,
-                encoder=_EncoderBySchema(protocol, signature),
-                client=client,
-                offload=offload,
-                metrics=metrics,
+            ground = stack.enter_context(Runtime().ground(RunMetrics()))
+            config = await with_protocol(self._config, ground)
+            limits = Limits(config.concurrency, config.max_attempts)
+            connection = await stack.enter_async_context(connect(config, ground, limits))
+            signature = await connection.client.signature()
+            self._opened = Predictor(
+                connection,
+                signature,
+                _EncoderBySchema(connection.protocol, signature),
+                ground,
                 probs="struct",
                 max_batch_bytes=_MAX_BATCH_BYTES,
             )
-            self._opened, self._offload = predictor, offload
+            self._offload = ground.offload
             self._stack = stack.pop_all()
         return self
 

@@ -24,17 +24,16 @@ if TYPE_CHECKING:
 
     from batchscore.client.client import Client
     from batchscore.config import Probs
+    from batchscore.connection import Connection
     from batchscore.errors import DeploymentAwayError
-    from batchscore.metrics import RunMetrics
-    from batchscore.offload import Offload
     from batchscore.protocols.base import (
         AnswerDecoder,
         Body,
         EncodedRows,
         Response,
         RowEncoder,
-        WireProtocol,
     )
+    from batchscore.runtime import Ground
     from batchscore.schema import ModelSignature
 
 Predictions = tuple[pa.Array, ...]
@@ -70,22 +69,21 @@ class Predictor:
 
     def __init__(
         self,
-        *,
-        protocol: WireProtocol,
+        connection: Connection,
         signature: ModelSignature,
         encoder: RowEncoder,
-        client: Client,
-        offload: Offload,
-        metrics: RunMetrics,
+        ground: Ground,
+        *,
         probs: Probs,
         max_batch_bytes: int,
     ) -> None:
+        client, protocol = connection.client, connection.protocol
         self._protocol = protocol
         self.signature = signature
         self._encoder = encoder
         self._client = client
-        self._offload = offload
-        self._metrics = metrics
+        self._offload = ground.offload
+        self._metrics = ground.metrics
         self._probs = probs
         self._max_batch_bytes = max_batch_bytes
         # Encoded bodies are the largest things in memory: no more of them than can soon be sent,

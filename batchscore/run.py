@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -28,8 +28,7 @@ if TYPE_CHECKING:
 
     from batchscore.config import ScoreConfig
     from batchscore.observers import Observer
-    from batchscore.offload import Offload
-    from batchscore.runtime import Runtime
+    from batchscore.runtime import Ground, Runtime
 
 _STATUS = {
     0: "ok",
@@ -44,11 +43,16 @@ _STATUS = {
 
 @dataclass
 class Run:
-    """What all parts of one run share."""
+    """What all parts of one run share.
+
+    Attributes:
+        ground: what it stands on, inside ``whole_run``.
+    """
 
     config: ScoreConfig
     observer: Observer
     runtime: Runtime
+    ground: Ground = field(init=False)
 
     def __post_init__(self) -> None:
         self.metrics = RunMetrics(clock=self.runtime.clock)
@@ -135,14 +139,12 @@ class Run:
                     ) from error
 
 
-async def whole_run(
-    run: Run, work: Callable[[Run, Offload], Coroutine[None, None, None]]
-) -> RunReport:
+async def whole_run(run: Run, work: Callable[[Run], Coroutine[None, None, None]]) -> RunReport:
     """Do the work of a run, and report it whatever its end is."""
     try:
         run.check_reports()
-        with run.runtime.offload() as offload:
-            await _worked(work(run, offload))
+        with run.runtime.ground(run.metrics, run.observer.on_retry) as run.ground:
+            await _worked(work(run))
         report = run.report(run.exit_code())
     except BaseException as error:
         if isinstance(error, BatchscoreError):

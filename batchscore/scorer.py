@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import nullcontext
-from dataclasses import replace
+from contextlib import asynccontextmanager, nullcontext
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from batchscore import __version__
-from batchscore.client.share import WHOLE, Share
+from batchscore.client.share import Share
 from batchscore.client.turns import LocalTurns
 from batchscore.codecs import ImageFolder
 from batchscore.columns import feature_sources, kept_columns
-from batchscore.connection import chunk_rows, connect, connect_job, with_protocol
+from batchscore.connection import Connection, Limits, connect, with_protocol
 from batchscore.declared import with_inputs
-from batchscore.endpoint import Endpoint
 from batchscore.errors import UsageError
 from batchscore.finished import FinishedOutput, RowCounts
 from batchscore.job import Job
@@ -24,7 +23,7 @@ from batchscore.layout import OutputLayout, check_collisions
 from batchscore.learned import learned_outputs, with_classes, with_learned, without_classes
 from batchscore.metrics import RunMetrics
 from batchscore.observers import NullObserver
-from batchscore.offload import Threads, uninterrupted
+from batchscore.offload import uninterrupted
 from batchscore.output import FileOutput, UnfinishedOutput
 from batchscore.packing import encoder_of
 from batchscore.pipeline import Window, ordered_map, watching
@@ -41,23 +40,18 @@ from batchscore.runtime import Runtime
 from batchscore.writer import MemorySink, OrderedWriter
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Sequence
     from contextlib import AbstractAsyncContextManager
 
     import pyarrow as pa
 
     from batchscore.batches import Chunk, ScoredBatch
-    from batchscore.client.client import Client
     from batchscore.config import EndpointConfig, ScoreConfig
     from batchscore.metrics import RunReport
     from batchscore.observers import Observer
-    from batchscore.offload import Offload
     from batchscore.processes.pool import ProcessPool
-    from batchscore.protocols.base import WireProtocol
     from batchscore.schema import ModelSignature
     from batchscore.writer import BatchSink
-
-    Complete = Callable[[WireProtocol, ModelSignature], ModelSignature]
 
 _MIN_WINDOW_REQUESTS = 32
 _WINDOW_BYTES = 256 * 2**20
@@ -86,13 +80,13 @@ async def score_data(
     """
     sink = MemorySink()
 
-    async def score_table(run: Run, offload: Offload) -> None:
-        run.config = await with_protocol(run.config, offload=offload, runtime=run.runtime)
+    async def score_table(run: Run) -> None:
+        run.config = await with_protocol(run.config, run.ground)
         here = Path.cwd()
         opened = OpenedInput(
             reader=table_reader(data), files=(), image_base=here, image_root=here, is_pictures=False
         )
-        await score_rows(run, opened, sink, offload)
+        await _score_all(run, opened, sink)
 
     await whole_run(Run(config, observer or NullObserver(), Runtime()), score_table)
     return sink.table()
@@ -100,27 +94,15 @@ async def score_data(
 
 async def inspect(config: EndpointConfig) -> tuple[str, ModelSignature]:
     """The protocol that a deployment speaks, and its signature."""
-    from batchscore.config import RetryTable  # noqa: PLC0415
-
-    runtime = Runtime()
-    with Threads(1) as offload:
-        config = await with_protocol(config, offload=offload, runtime=runtime)
-        async with connect(
-            config,
-            concurrency=1,
-            max_attempts=3,
-            retry=RetryTable(),
-            metrics=RunMetrics(),
-            offload=offload,
-            runtime=runtime,
-        ) as (client, protocol):
-            return protocol.name, await client.signature()
+    with Runtime().ground(RunMetrics()) as ground:
+        config = await with_protocol(config, ground)
+        async with connect(config, ground, Limits()) as connection:
+            return connection.protocol.name, await connection.client.signature()
 
 
-async def _score_files(run: Run, offload: Offload) -> None:
-    run.config = await with_protocol(run.config, offload=offload, runtime=run.runtime)
-    config = run.config
-    Endpoint.parse(config.url)
+async def _score_files(run: Run) -> None:
+    offload = run.ground.offload
+    run.config = config = await with_protocol(run.config, run.ground)
     if config.resume and STANDARD_INPUT in config.inputs:
         raise UsageError("--resume: standard input cannot be read again; store it in a file")
     output = FileOutput(config, run.runtime)
@@ -135,10 +117,11 @@ async def _score_files(run: Run, offload: Offload) -> None:
             earlier = await offload(output.begin, job)
             run.check_image_root()
             if isinstance(earlier, FinishedOutput):
-                if await ends_as_before(run, earlier, _connected(run, offload), offload):
+                connecting = connect(config, run.ground, Limits.of(config))
+                if await ends_as_before(run, earlier, connecting):
                     return
                 earlier = None
-            await score_rows(run, opened, output, offload, job, earlier)
+            await _score_all(run, opened, output, job, earlier)
         finally:
             opened.close()
         counts = RowCounts(run.metrics.rows_done, run.metrics.failed_rows)
@@ -147,67 +130,79 @@ async def _score_files(run: Run, offload: Offload) -> None:
         output.close()
 
 
-async def score_rows(
+async def _score_all(
     run: Run,
     opened: OpenedInput,
     sink: BatchSink,
-    offload: Offload,
     job: Job | None = None,
     earlier: UnfinishedOutput | None = None,
-    complete: Complete | None = None,
+) -> None:
+    """Score opened rows into a sink, with the columns that the user wants beside them."""
+    config = run.config
+    kept = kept_columns(opened.reader.schema, config.keep, config.drop, config.source_column)
+    async with target_of(run, opened) as target:
+        await score_rows(
+            run, target, opened, sink, kept=kept, limit=config.limit, job=job, earlier=earlier
+        )
+
+
+@dataclass(frozen=True)
+class Target:
+    """The deployment of a run, and what is known of its model.
+
+    Attributes:
+        connection: to the deployment.
+        signature: what it publishes, with what the user tells besides.
+        are_outputs_published: the deployment itself tells its outputs.
+    """
+
+    connection: Connection
+    signature: ModelSignature
+    are_outputs_published: bool
+
+
+@asynccontextmanager
+async def target_of(run: Run, opened: OpenedInput) -> AsyncIterator[Target]:
+    """The deployment that scores these rows, and takes note of its specification in the run."""
+    config = run.config
+    share = Share(of=process_count(config), turns=LocalTurns())
+    async with connect(config, run.ground, Limits.of(config), share=share) as connection:
+        published = await connection.client.signature()
+        signature = with_inputs(
+            published, config, opened.reader.schema, config.map, is_pictures=opened.is_pictures
+        )
+        run.fingerprint = signature.fingerprint()
+        yield Target(connection, with_classes(signature, config), bool(published.outputs))
+
+
+async def score_rows(
+    run: Run,
+    target: Target,
+    opened: OpenedInput,
+    sink: BatchSink,
+    *,
+    kept: tuple[str, ...],
+    limit: int | None,
+    job: Job | None = None,
+    earlier: UnfinishedOutput | None = None,
 ) -> None:
     """Score opened rows into a sink.
 
     Args:
         run: the run.
+        target: what scores them.
         opened: the input.
         sink: where the output goes.
-        offload: runs what blocks.
+        kept: the input columns that the output carries.
+        limit: the row to stop before; None: score all.
         job: what the output's metadata tells of the job, where it may be resumed.
         earlier: what an earlier run of the job left in the sink.
-        complete: checks the signature, and adds what is known of the model besides.
     """
-    config = run.config
-    kept = kept_columns(opened.reader.schema, config.keep, config.drop, config.source_column)
-    share = Share(of=process_count(config), turns=LocalTurns())
-    async with _connected(run, offload, share) as (client, protocol):
-        published = await client.signature()
-        signature = with_inputs(
-            published, config, opened.reader.schema, config.map, is_pictures=opened.is_pictures
-        )
-        run.fingerprint = signature.fingerprint()
-        signature = with_classes(signature, config)
-        if complete is not None:
-            signature = complete(protocol, signature)
-        if earlier is not None:
-            earlier.check_specification(run.fingerprint)
-            signature = with_learned(signature, earlier.schema.metadata)
-        scoring = _Scoring(
-            run,
-            opened,
-            kept,
-            client,
-            protocol,
-            signature,
-            offload,
-            job,
-            share=share,
-            are_outputs_published=bool(published.outputs),
-        )
-        await scoring.run(sink, earlier)
-
-
-def _connected(
-    run: Run, offload: Offload, share: Share = WHOLE
-) -> AbstractAsyncContextManager[tuple[Client, WireProtocol]]:
-    return connect_job(
-        run.config,
-        metrics=run.metrics,
-        offload=offload,
-        runtime=run.runtime,
-        on_retry=run.observer.on_retry,
-        share=share,
-    )
+    if earlier is not None:
+        earlier.check_specification(run.fingerprint or "")
+        signature = with_learned(target.signature, earlier.schema.metadata)
+        target = replace(target, signature=signature)
+    await _Scoring(run, target, opened, kept, limit, job).run(sink, earlier)
 
 
 class _Scoring:
@@ -216,21 +211,16 @@ class _Scoring:
     def __init__(
         self,
         run: Run,
+        target: Target,
         opened: OpenedInput,
         kept: tuple[str, ...],
-        client: Client,
-        protocol: WireProtocol,
-        signature: ModelSignature,
-        offload: Offload,
+        limit: int | None,
         job: Job | None,
-        *,
-        share: Share,
-        are_outputs_published: bool,
     ) -> None:
-        config = run.config
+        config, connection = run.config, target.connection
         schema = opened.reader.schema
         sources = feature_sources(
-            signature, schema, config.map, config.pack, is_pictures=opened.is_pictures
+            target.signature, schema, config.map, config.pack, is_pictures=opened.is_pictures
         )
         sent = [column for source in sources for column in source.columns]
         base, root = opened.image_base, opened.image_root
@@ -238,26 +228,23 @@ class _Scoring:
             base = root = config.image_root
         folder = ImageFolder(base, root) if base is not None and root is not None else None
         self._predictor = Predictor(
-            protocol=protocol,
-            signature=signature,
-            encoder=encoder_of(protocol, signature, schema, sources, folder),
-            client=client,
-            offload=offload,
-            metrics=run.metrics,
+            connection,
+            target.signature,
+            encoder_of(connection.protocol, target.signature, schema, sources, folder),
+            run.ground,
             probs=config.probs,
             max_batch_bytes=config.max_batch_bytes,
         )
-        self._run, self._opened, self._offload = run, opened, offload
-        self._kept, self._columns = kept, {*kept, *sent}
-        self._protocol, self._client, self._job = protocol, client, job
-        self._are_outputs_published = are_outputs_published
+        self._run, self._target, self._opened = run, target, opened
+        self._kept, self._columns, self._limit = kept, {*kept, *sent}, limit
+        self._client, self._offload, self._job = connection.client, run.ground.offload, job
         check_collisions(kept, self._output_names(), config.prefix)
         self._pool: ProcessPool | None = None
-        if share.of > 1:
+        if connection.share.of > 1:
             self._pool = process_pool(
                 run,
-                share,
-                (client, self._predictor),
+                connection,
+                self._predictor,
                 schema=schema,
                 sources=sources,
                 folder=folder,
@@ -274,7 +261,6 @@ class _Scoring:
             max_failed_rows=config.max_failed_rows,
             spool_dir=config.work_dir,
         )
-        batch_rows = None if config.batch_size == "auto" else config.batch_size
         window = Window(
             max_rows=self._window_rows(),
             max_bytes=_WINDOW_BYTES,
@@ -300,7 +286,7 @@ class _Scoring:
             if metrics.rows_scored:
                 self._predictor.refusals.scored()
             async with watching(self._watch_model()), self._other_processes():
-                await ordered_map(self._chunks(batch_rows, start_row), score, write, window)
+                await ordered_map(self._chunks(start_row), score, write, window)
             if metrics.requests:
                 # What changed since the last look must not come into a file that is whole.
                 await self._client.check_model()
@@ -315,10 +301,10 @@ class _Scoring:
         """Rows for some requests a slot, so that one slow request does not stop the others."""
         least = _MIN_WINDOW_REQUESTS * (self._pool.size if self._pool else 1)
         requests = max(least, 4 * (self._pool or self._client).limit)
-        return requests * chunk_rows(self._run.config)
+        return requests * self._run.config.chunk_rows
 
     def _count_total(self) -> None:
-        total, limit = self._opened.reader.num_rows, self._run.config.limit
+        total, limit = self._opened.reader.num_rows, self._limit
         if total is not None:
             self._run.metrics.total_rows = total if limit is None else min(total, limit)
 
@@ -337,13 +323,13 @@ class _Scoring:
         writer.go_on(replace(layout, schema=earlier.schema))
         return counts.rows
 
-    async def _chunks(self, batch_rows: int | None, start_row: int) -> AsyncGenerator[Chunk, None]:
-        config, metrics = self._run.config, self._run.metrics
+    async def _chunks(self, start_row: int) -> AsyncGenerator[Chunk, None]:
+        metrics = self._run.metrics
         iterator = chunks(
             self._opened.reader,
-            batch_rows=batch_rows,
+            batch_rows=self._run.config.batch_rows,
             columns=self._columns,
-            limit=config.limit,
+            limit=self._limit,
             start_row=start_row,
         )
         try:
@@ -369,7 +355,7 @@ class _Scoring:
     def _layout_without_rows(self) -> OutputLayout:
         """The layout of a job in which no row was scored: no classes, so the list form."""
         signature = without_classes(self._predictor.signature)
-        decoder = self._protocol.decoder(signature, probs=self._run.config.probs)
+        decoder = self._target.connection.protocol.decoder(signature, probs=self._run.config.probs)
         return self._layout_with(decoder.fields, signature)
 
     def _layout_with(
@@ -381,7 +367,7 @@ class _Scoring:
             "fingerprint": self._run.fingerprint or "",
             "version": __version__,
             "options": config.output_options(),
-            "outputs": learned_outputs(signature, are_published=self._are_outputs_published),
+            "outputs": learned_outputs(signature, are_published=self._target.are_outputs_published),
         }
         schema = self._opened.reader.schema
         if untyped := [name for name in self._kept if is_untyped(schema.field(name))]:
@@ -399,7 +385,7 @@ class _Scoring:
     def _output_names(self) -> list[str]:
         return [
             field.name
-            for field in self._protocol.decoder(
+            for field in self._target.connection.protocol.decoder(
                 without_classes(self._predictor.signature), probs=self._run.config.probs
             ).fields
         ]

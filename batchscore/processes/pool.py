@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
     from batchscore.batches import Chunk
     from batchscore.client.client import Client
-    from batchscore.client.share import Share
     from batchscore.codecs import ImageFolder
     from batchscore.columns import Source
+    from batchscore.connection import Connection
     from batchscore.metrics import RunMetrics
     from batchscore.predictor import Predictor
     from batchscore.run import Run
@@ -158,8 +158,8 @@ class ProcessPool:
 
 def process_pool(
     run: Run,
-    share: Share,
-    here: tuple[Client, Predictor],
+    connection: Connection,
+    predictor: Predictor,
     *,
     schema: pa.Schema,
     sources: Sequence[Source],
@@ -169,13 +169,13 @@ def process_pool(
 
     Args:
         run: the run.
-        share: this process's part of the limits; its turns are those of all processes.
-        here: what scores in this process.
+        connection: of this process; its turns are those of all processes.
+        predictor: scores in this process.
         schema: the input's columns.
         sources: which of them serve which feature, in the features' order.
         folder: where the files are that cells name.
     """
-    client, predictor = here
+    share = connection.share
     assert isinstance(share.turns, LocalTurns)  # noqa: S101 - the first process gives the turns
     # One column may serve several features.
     columns = dict.fromkeys(column for source in sources for column in source.columns)
@@ -193,8 +193,8 @@ def process_pool(
     return ProcessPool(
         setup=setup,
         predictor=predictor,
-        client=client,
+        client=connection.client,
         turns=share.turns,
         metrics=run.metrics,
-        on_retry=run.observer.on_retry,
+        on_retry=run.ground.on_retry,
     )

@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from batchscore.batches import Chunk, RowBatch
 from batchscore.client.share import Share
-from batchscore.connection import connect_job
+from batchscore.connection import Limits, connect
 from batchscore.errors import BatchscoreError
 from batchscore.metrics import RunMetrics
 from batchscore.packing import encoder_of
@@ -106,30 +106,26 @@ class _Worker:
     async def _score_all(self, setup: Setup) -> None:
         _log_to(self._link, setup.log_level)
         config = setup.config
-        runtime = Runtime()
         async with AsyncExitStack() as stack:
-            offload = stack.enter_context(runtime.offload())
-            self._client, protocol = await stack.enter_async_context(
-                connect_job(
+            ground = stack.enter_context(
+                Runtime().ground(self._metrics, lambda *retry: self._link.send(Retried(*retry)))
+            )
+            connection = await stack.enter_async_context(
+                connect(
                     config,
-                    metrics=self._metrics,
-                    offload=offload,
-                    runtime=runtime,
-                    on_retry=lambda *retry: self._link.send(Retried(*retry)),
+                    ground,
+                    Limits.of(config),
                     share=Share(setup.number, setup.of, self._turns, setup.fingerprint),
                     read_token=self._read_token,
                 )
             )
+            self._client, protocol = connection.client, connection.protocol
             self._client.on_pause = lambda seconds: self._link.send(Pause(seconds))
             self._predictor = Predictor(
-                protocol=protocol,
-                signature=setup.signature,
-                encoder=encoder_of(
-                    protocol, setup.signature, setup.rows, setup.sources, setup.folder
-                ),
-                client=self._client,
-                offload=offload,
-                metrics=self._metrics,
+                connection,
+                setup.signature,
+                encoder_of(protocol, setup.signature, setup.rows, setup.sources, setup.folder),
+                ground,
                 probs=config.probs,
                 max_batch_bytes=config.max_batch_bytes,
             )
