@@ -18,7 +18,7 @@ from batchscore.config import ClientConfig, configured
 from batchscore.connection import Limits, connect, with_protocol
 from batchscore.errors import InputError, PredictionError, UsageError
 from batchscore.metrics import RunMetrics
-from batchscore.predictor import Predictions, Predictor
+from batchscore.predictor import Predictor
 from batchscore.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     )
     from typing import Self
 
+    from batchscore.decoding import Predictions
     from batchscore.protocols.base import EncodedRows, RowEncoder, WireProtocol
     from batchscore.schema import FeatureSpec, ModelSignature
 
@@ -102,12 +103,12 @@ class AsyncDeployment:
     @property
     def feature_specs_in(self) -> list[FeatureSpec]:
         """The features that the deployment takes."""
-        return list(self._predictor.signature.inputs)
+        return list(self._predictor.decoding.signature.inputs)
 
     @property
     def feature_specs_out(self) -> list[FeatureSpec]:
         """The features that the deployment gives."""
-        return list(self._predictor.signature.outputs)
+        return list(self._predictor.decoding.signature.outputs)
 
     async def predict(self, **row: Any) -> Row:
         """The prediction for one row, its features given by name."""
@@ -149,15 +150,17 @@ class AsyncDeployment:
             start += len(batch)
 
     async def _predict_batch(self, rows: Sequence[Mapping[str, Any]], start: int = 0) -> list[Row]:
-        if self._predictor.decoder is None:
+        if self._predictor.decoding.in_order():
             # Classes are learned from the first answer: one request at a time until then.
             async with self._learning:
-                if self._predictor.decoder is None:
+                if self._predictor.decoding.in_order():
                     return await self._score(rows, start)
         return await self._score(rows, start)
 
     async def _score(self, rows: Sequence[Mapping[str, Any]], start: int) -> list[Row]:
-        columns = await self._offload(_columns, rows, start, self._predictor.signature.inputs)
+        columns = await self._offload(
+            _columns, rows, start, self._predictor.decoding.signature.inputs
+        )
         scored = await self._predictor.score(Chunk(0, RowBatch(columns)))
         if scored.failures or scored.predictions is None:
             raise PredictionError({start + row: why for row, why in scored.failures.items()})
@@ -165,14 +168,13 @@ class AsyncDeployment:
 
     def _rows(self, predictions: Predictions) -> list[Row]:
         """The prediction columns as a dict a row."""
-        decoder = self._predictor.decoder
-        assert decoder is not None  # noqa: S101 - a scored row has made it
-        arrays = dict(zip([field.name for field in decoder.fields], predictions, strict=True))
+        decoding = self._predictor.decoding
+        arrays = dict(zip(decoding.schema.names, predictions, strict=True))
         outputs = {
             spec.name: objects_from_columns(
                 spec, [arrays[name] for name in (spec.name, f"{spec.name}_probs") if name in arrays]
             )
-            for spec in self._predictor.signature.outputs
+            for spec in decoding.signature.outputs
         }
         return [
             dict(zip(outputs, values, strict=True))

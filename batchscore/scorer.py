@@ -235,6 +235,7 @@ class _Scoring:
             probs=config.probs,
             max_batch_bytes=config.max_batch_bytes,
         )
+        self._decoding = self._predictor.decoding
         self._run, self._target, self._opened = run, target, opened
         self._kept, self._columns, self._limit = kept, {*kept, *sent}, limit
         self._client, self._offload, self._job = connection.client, run.ground.offload, job
@@ -264,14 +265,14 @@ class _Scoring:
         window = Window(
             max_rows=self._window_rows(),
             max_bytes=_WINDOW_BYTES,
-            one_at_a_time=self._predictor.decoder is None,
+            one_at_a_time=self._decoding.in_order(),
         )
 
-        window.expect(1, _array_bytes(self._predictor.signature))
+        window.expect(1, _array_bytes(self._decoding.signature))
 
         async def score(chunk: Chunk) -> ScoredBatch:
             scored = await (self._pool or self._predictor).score(chunk)
-            window.one_at_a_time = self._predictor.decoder is None
+            window.one_at_a_time = self._decoding.in_order()
             window.max_rows = self._window_rows()
             window.expect(chunk.rows.num_rows, scored.result_bytes)
             return scored
@@ -347,14 +348,14 @@ class _Scoring:
 
     def _layout(self) -> OutputLayout | None:
         """The output's layout, as soon as the predictions' types are known."""
-        decoder = self._predictor.decoder
+        decoder = self._decoding.decoder
         if decoder is None:
             return None
-        return self._layout_with(decoder.fields, self._predictor.signature)
+        return self._layout_with(decoder.fields, self._decoding.signature)
 
     def _layout_without_rows(self) -> OutputLayout:
         """The layout of a job in which no row was scored: no classes, so the list form."""
-        signature = without_classes(self._predictor.signature)
+        signature = without_classes(self._decoding.signature)
         decoder = self._target.connection.protocol.decoder(signature, probs=self._run.config.probs)
         return self._layout_with(decoder.fields, signature)
 
@@ -386,7 +387,7 @@ class _Scoring:
         return [
             field.name
             for field in self._target.connection.protocol.decoder(
-                without_classes(self._predictor.signature), probs=self._run.config.probs
+                without_classes(self._decoding.signature), probs=self._run.config.probs
             ).fields
         ]
 

@@ -102,7 +102,7 @@ class ProcessPool:
             scored = await self._predictor.score(chunk)
         finally:
             self._places.give_back(place)
-        if self._predictor.decoder is not None and self._predictor.refusals.any_scored:
+        if not self._predictor.decoding.in_order() and self._predictor.refusals.any_scored:
             self._may_start.set()
         return scored
 
@@ -111,15 +111,13 @@ class ProcessPool:
         found, predictions = await child.score(rows, chunk.rows.failures)
         if predictions is None:
             return ScoredBatch(chunk, None, found)
-        assert self._predictor.decoder is not None  # noqa: S101 - for the type checker
-        schema = pa.schema(self._predictor.decoder.fields)
-        columns = tuple(pa.ipc.read_record_batch(predictions, schema).columns)
-        return ScoredBatch(chunk, columns, found)
+        batch = pa.ipc.read_record_batch(predictions, self._predictor.decoding.schema)
+        return ScoredBatch(chunk, tuple(batch.columns), found)
 
     async def _run(self) -> None:
         """Start the other processes when it is time for them, and stay with them until the end."""
         await self._may_start.wait()
-        setup = replace(self._setup, signature=self._predictor.signature)
+        setup = replace(self._setup, signature=self._predictor.decoding.signature)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._tell_of_answers())
             for number, child in enumerate(self._children, start=1):
@@ -183,7 +181,7 @@ def process_pool(
         config=run.config.model_copy(update={"token": None}),
         number=share.number,
         of=share.of,
-        signature=predictor.signature,
+        signature=predictor.decoding.signature,
         fingerprint=run.fingerprint or "",
         rows=pa.schema([schema.field(name) for name in columns]),
         sources=tuple(sources),

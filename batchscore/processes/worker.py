@@ -178,8 +178,7 @@ class _Worker:
         scored = await self._predictor.score(Chunk(0, RowBatch(columns, message.failures)))
         predictions = None
         if scored.predictions is not None:
-            assert self._predictor.decoder is not None  # noqa: S101 - for the type checker
-            schema = pa.schema(self._predictor.decoder.fields)
+            schema = self._predictor.decoding.schema
             batch = pa.RecordBatch.from_arrays(list(scored.predictions), schema=schema)
             predictions = batch.serialize()
         traffic = self._metrics.take_traffic()
