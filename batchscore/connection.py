@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from batchscore.config import EndpointConfig, ScoreConfig
     from batchscore.protocols.base import WireProtocol
     from batchscore.runtime import Ground
+    from batchscore.schema import ModelSignature
     from batchscore.units import Rate
 
 E = TypeVar("E", bound="EndpointConfig")
@@ -88,6 +89,21 @@ class Connection:
     protocol: WireProtocol
     client: Client
     share: Share
+
+
+@dataclass(frozen=True)
+class Target:
+    """The deployment of a run, and what is known of its model.
+
+    Attributes:
+        connection: to the deployment.
+        signature: what it publishes, with what the user tells besides.
+        are_outputs_published: the deployment itself tells its outputs.
+    """
+
+    connection: Connection
+    signature: ModelSignature
+    are_outputs_published: bool
 
 
 async def with_protocol(config: E, ground: Ground) -> E:

@@ -69,7 +69,6 @@ class AsyncDeployment:
         self._config = configured(ClientConfig, {"url": url, "token": token, **options})
         self._opened: Predictor | None = None
         self._stack = AsyncExitStack()
-        self._learning = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
@@ -150,18 +149,9 @@ class AsyncDeployment:
             start += len(batch)
 
     async def _predict_batch(self, rows: Sequence[Mapping[str, Any]], start: int = 0) -> list[Row]:
-        if self._predictor.decoding.in_order():
-            # Classes are learned from the first answer: one request at a time until then.
-            async with self._learning:
-                if self._predictor.decoding.in_order():
-                    return await self._score(rows, start)
-        return await self._score(rows, start)
-
-    async def _score(self, rows: Sequence[Mapping[str, Any]], start: int) -> list[Row]:
-        columns = await self._offload(
-            _columns, rows, start, self._predictor.decoding.signature.inputs
-        )
-        scored = await self._predictor.score(Chunk(0, RowBatch(columns)))
+        predictor = self._predictor
+        columns = await self._offload(_columns, rows, start, predictor.decoding.signature.inputs)
+        scored = await predictor.score(Chunk(0, RowBatch(columns)))
         if scored.failures or scored.predictions is None:
             raise PredictionError({start + row: why for row, why in scored.failures.items()})
         return await self._offload(self._rows, scored.predictions)

@@ -75,9 +75,16 @@ class Predictor:
         self._encoded = Gate(lambda: max(_MIN_ENCODED, 2 * client.limit), _ENCODED_BYTES)
         self.refusals = Refusals()
         self.decoding = Decoding(connection.protocol, signature, probs)
+        self._learning = asyncio.Lock()
 
     async def score(self, chunk: Chunk) -> ScoredBatch:
         """Decide every row of a chunk. Only what stops the whole job is raised."""
+        async with self._learning:
+            if self.decoding.in_order():
+                return await self._score(chunk)
+        return await self._score(chunk)
+
+    async def _score(self, chunk: Chunk) -> ScoredBatch:
         rows = chunk.rows
         bounds, size = await self._encoding(
             rows.columns.nbytes, runs_on_the_wire, rows, self._encoder, self._max_batch_bytes

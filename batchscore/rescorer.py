@@ -10,7 +10,7 @@ from batchscore.codecs.columns import is_text, plain_type
 from batchscore.endpoint import Endpoint
 from batchscore.errors import InputError, ModelChangedError, UsageError
 from batchscore.job import Job, told
-from batchscore.learned import with_learned, without_classes
+from batchscore.learned import unlearned_fields, with_learned
 from batchscore.nearest import nearest
 from batchscore.observers import NullObserver
 from batchscore.offload import uninterrupted
@@ -23,10 +23,10 @@ from batchscore.scorer import score_rows, target_of
 
 if TYPE_CHECKING:
     from batchscore.config import RescoreConfig, ScoreConfig
+    from batchscore.connection import Target
     from batchscore.metrics import RunReport
     from batchscore.observers import Observer
     from batchscore.schema import ModelSignature
-    from batchscore.scorer import Target
 
 
 async def rescore(
@@ -131,8 +131,8 @@ def _completed(run: Run, scored: ScoredFile, has_input: bool, target: Target) ->
             f"the deployment's specification is not the one that {scored.path} was scored with; "
             "two models must not be mixed in one file, so score again"
         )
-    signature, protocol = target.signature, target.connection.protocol
-    fields = protocol.decoder(without_classes(signature), probs=run.config.probs).fields
+    signature = target.signature
+    fields = unlearned_fields(target.connection.protocol, signature, run.config.probs)
     outputs = [run.config.prefix + field.name for field in fields]
     if scored.schema.names[-1 - len(outputs) : -1] != outputs:
         raise UsageError(

@@ -106,7 +106,7 @@ class Run:
             resumable=message is not None and self.resumable(),
             input=tuple(map(redacted, self.config.inputs)),
             output=redacted(self.config.output),
-            endpoint=shown(self.config.url),
+            endpoint=self._endpoint(),
             fingerprint=self.fingerprint,
             version=__version__,
             started_at=self.started_at.isoformat(timespec="milliseconds"),
@@ -125,6 +125,13 @@ class Run:
             rows_per_second=round(metrics.rows_per_second, 3),
             latency_s=metrics.latency.summary(),
         )
+
+    def _endpoint(self) -> str | None:
+        """The address as it may be printed and stored; None for one that is no address."""
+        try:
+            return Endpoint.parse(self.config.url).shown
+        except UsageError:
+            return None
 
     def finish(self, report: RunReport) -> None:
         """Tell the observer and write the reports, whatever the end was."""
@@ -161,14 +168,6 @@ async def _worked(work: Coroutine[None, None, None]) -> None:
     except OSError as error:
         ShortageError.check(error)
         raise
-
-
-def shown(url: str) -> str | None:
-    """An address as it may be printed and stored; None for one that is no address."""
-    try:
-        return Endpoint.parse(url).shown
-    except UsageError:
-        return None
 
 
 def exit_code_of(error: BaseException) -> int:

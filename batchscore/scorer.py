@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from batchscore import __version__
 from batchscore.client.share import Share
 from batchscore.client.turns import LocalTurns
-from batchscore.codecs import ImageFolder
-from batchscore.columns import feature_sources, kept_columns
-from batchscore.connection import Connection, Limits, connect, with_protocol
+from batchscore.columns import Features, kept_columns
+from batchscore.connection import Limits, Target, connect, with_protocol
 from batchscore.declared import with_inputs
 from batchscore.errors import UsageError
 from batchscore.finished import FinishedOutput, RowCounts
 from batchscore.job import Job
-from batchscore.layout import OutputLayout, check_collisions
-from batchscore.learned import learned_outputs, with_classes, with_learned, without_classes
+from batchscore.job_layout import JobLayout
+from batchscore.learned import with_classes, with_learned
 from batchscore.metrics import RunMetrics
 from batchscore.observers import NullObserver
 from batchscore.offload import uninterrupted
@@ -33,9 +31,8 @@ from batchscore.processes.pool import process_pool
 from batchscore.readers import OpenedInput, ReadOptions, open_reader, table_reader
 from batchscore.readers.chunks import chunks, leave
 from batchscore.readers.discover import STDIN as STANDARD_INPUT
-from batchscore.readers.union import is_untyped
 from batchscore.resume import ends_as_before
-from batchscore.run import Run, shown, whole_run
+from batchscore.run import Run, whole_run
 from batchscore.runtime import Runtime
 from batchscore.writer import MemorySink, OrderedWriter
 
@@ -146,21 +143,6 @@ async def _score_all(
         )
 
 
-@dataclass(frozen=True)
-class Target:
-    """The deployment of a run, and what is known of its model.
-
-    Attributes:
-        connection: to the deployment.
-        signature: what it publishes, with what the user tells besides.
-        are_outputs_published: the deployment itself tells its outputs.
-    """
-
-    connection: Connection
-    signature: ModelSignature
-    are_outputs_published: bool
-
-
 @asynccontextmanager
 async def target_of(run: Run, opened: OpenedInput) -> AsyncIterator[Target]:
     """The deployment that scores these rows, and takes note of its specification in the run."""
@@ -218,46 +200,33 @@ class _Scoring:
         job: Job | None,
     ) -> None:
         config, connection = run.config, target.connection
-        schema = opened.reader.schema
-        sources = feature_sources(
-            target.signature, schema, config.map, config.pack, is_pictures=opened.is_pictures
-        )
-        sent = [column for source in sources for column in source.columns]
-        base, root = opened.image_base, opened.image_root
-        if config.image_root is not None:
-            base = root = config.image_root
-        folder = ImageFolder(base, root) if base is not None and root is not None else None
+        features = Features.of(target.signature, opened, config)
         self._predictor = Predictor(
             connection,
             target.signature,
-            encoder_of(connection.protocol, target.signature, schema, sources, folder),
+            encoder_of(connection.protocol, target.signature, features),
             run.ground,
             probs=config.probs,
             max_batch_bytes=config.max_batch_bytes,
         )
         self._decoding = self._predictor.decoding
-        self._run, self._target, self._opened = run, target, opened
-        self._kept, self._columns, self._limit = kept, {*kept, *sent}, limit
-        self._client, self._offload, self._job = connection.client, run.ground.offload, job
-        check_collisions(kept, self._output_names(), config.prefix)
+        self._layout = JobLayout(
+            run, target, self._decoding, input_schema=opened.reader.schema, kept=kept, job=job
+        )
+        self._run, self._reader, self._limit = run, opened.reader, limit
+        self._columns = {*kept, *features.columns.names}
+        self._client, self._offload = connection.client, run.ground.offload
         self._pool: ProcessPool | None = None
         if connection.share.of > 1:
-            self._pool = process_pool(
-                run,
-                connection,
-                self._predictor,
-                schema=schema,
-                sources=sources,
-                folder=folder,
-            )
+            self._pool = process_pool(run, connection, self._predictor, features)
 
     async def run(self, sink: BatchSink, earlier: UnfinishedOutput | None) -> None:
         """Score all rows, or those that come after the ones of an earlier run."""
-        sink.check(self._layout_without_rows().schema)
+        sink.check(self._layout.without_rows().schema)
         config, metrics = self._run.config, self._run.metrics
         writer = OrderedWriter(
             sink,
-            layout_of=self._layout,
+            layout_of=self._layout.known,
             metrics=metrics,
             max_failed_rows=config.max_failed_rows,
             spool_dir=config.work_dir,
@@ -291,7 +260,7 @@ class _Scoring:
             if metrics.requests:
                 # What changed since the last look must not come into a file that is whole.
                 await self._client.check_model()
-            await uninterrupted(self._offload(writer.finish, self._layout_without_rows()))
+            await uninterrupted(self._offload(writer.finish, self._layout.without_rows()))
         finally:
             writer.close()
 
@@ -305,7 +274,7 @@ class _Scoring:
         return requests * self._run.config.chunk_rows
 
     def _count_total(self) -> None:
-        total, limit = self._opened.reader.num_rows, self._limit
+        total, limit = self._reader.num_rows, self._limit
         if total is not None:
             self._run.metrics.total_rows = total if limit is None else min(total, limit)
 
@@ -314,7 +283,7 @@ class _Scoring:
 
         Its schema counts: in the metadata stand the address and the version of the first run.
         """
-        layout = self._layout()
+        layout = self._layout.known()
         if layout is None or not layout.schema.remove_metadata().equals(
             earlier.schema.remove_metadata(), check_metadata=True
         ):
@@ -327,7 +296,7 @@ class _Scoring:
     async def _chunks(self, start_row: int) -> AsyncGenerator[Chunk, None]:
         metrics = self._run.metrics
         iterator = chunks(
-            self._opened.reader,
+            self._reader,
             batch_rows=self._run.config.batch_rows,
             columns=self._columns,
             limit=self._limit,
@@ -345,51 +314,6 @@ class _Scoring:
         while True:
             await asyncio.sleep(_CHECK_MODEL_EVERY_S)
             await self._client.check_model()
-
-    def _layout(self) -> OutputLayout | None:
-        """The output's layout, as soon as the predictions' types are known."""
-        decoder = self._decoding.decoder
-        if decoder is None:
-            return None
-        return self._layout_with(decoder.fields, self._decoding.signature)
-
-    def _layout_without_rows(self) -> OutputLayout:
-        """The layout of a job in which no row was scored: no classes, so the list form."""
-        signature = without_classes(self._decoding.signature)
-        decoder = self._target.connection.protocol.decoder(signature, probs=self._run.config.probs)
-        return self._layout_with(decoder.fields, signature)
-
-    def _layout_with(
-        self, predictions: tuple[pa.Field, ...], signature: ModelSignature
-    ) -> OutputLayout:
-        config = self._run.config
-        metadata: dict[str, object] = {
-            "endpoint": shown(config.url),
-            "fingerprint": self._run.fingerprint or "",
-            "version": __version__,
-            "options": config.output_options(),
-            "outputs": learned_outputs(signature, are_published=self._target.are_outputs_published),
-        }
-        schema = self._opened.reader.schema
-        if untyped := [name for name in self._kept if is_untyped(schema.field(name))]:
-            metadata["untyped"] = untyped
-        if self._job is not None:
-            metadata["input"] = self._job.input_summary()
-        return OutputLayout.make(
-            schema,
-            self._kept,
-            predictions,
-            prefix=config.prefix,
-            metadata=metadata,
-        )
-
-    def _output_names(self) -> list[str]:
-        return [
-            field.name
-            for field in self._target.connection.protocol.decoder(
-                without_classes(self._decoding.signature), probs=self._run.config.probs
-            ).fields
-        ]
 
 
 def _array_bytes(signature: ModelSignature) -> int:

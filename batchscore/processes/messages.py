@@ -12,11 +12,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import pyarrow as pa
-
     from batchscore.batches import RowFailure
-    from batchscore.codecs import ImageFolder
-    from batchscore.columns import Source
+    from batchscore.columns import Features
     from batchscore.config import ScoreConfig
     from batchscore.metrics import Traffic
     from batchscore.schema import ModelSignature
@@ -34,9 +31,7 @@ class Setup:
         number, of: which part of the limits is this worker's.
         signature: of the deployment, complete.
         fingerprint: of its specification.
-        rows: the columns of the rows that will come.
-        sources: which of them serve which feature, in the features' order.
-        folder: where the files are that cells name.
+        features: what is sent of the rows; these columns will come.
         log_level: what is worth telling.
     """
 
@@ -45,9 +40,7 @@ class Setup:
     of: int
     signature: ModelSignature
     fingerprint: str
-    rows: pa.Schema
-    sources: tuple[Source, ...]
-    folder: ImageFolder | None
+    features: Features
     log_level: int
 
 

@@ -18,12 +18,11 @@ from batchscore.processes.messages import Answered, Pause, Setup
 from batchscore.processes.places import Places
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Callable
 
     from batchscore.batches import Chunk
     from batchscore.client.client import Client
-    from batchscore.codecs import ImageFolder
-    from batchscore.columns import Source
+    from batchscore.columns import Features
     from batchscore.connection import Connection
     from batchscore.metrics import RunMetrics
     from batchscore.predictor import Predictor
@@ -155,13 +154,7 @@ class ProcessPool:
 
 
 def process_pool(
-    run: Run,
-    connection: Connection,
-    predictor: Predictor,
-    *,
-    schema: pa.Schema,
-    sources: Sequence[Source],
-    folder: ImageFolder | None,
+    run: Run, connection: Connection, predictor: Predictor, features: Features
 ) -> ProcessPool:
     """The pool for a run.
 
@@ -169,23 +162,17 @@ def process_pool(
         run: the run.
         connection: of this process; its turns are those of all processes.
         predictor: scores in this process.
-        schema: the input's columns.
-        sources: which of them serve which feature, in the features' order.
-        folder: where the files are that cells name.
+        features: what is sent of the rows.
     """
     share = connection.share
     assert isinstance(share.turns, LocalTurns)  # noqa: S101 - the first process gives the turns
-    # One column may serve several features.
-    columns = dict.fromkeys(column for source in sources for column in source.columns)
     setup = Setup(
         config=run.config.model_copy(update={"token": None}),
         number=share.number,
         of=share.of,
         signature=predictor.decoding.signature,
         fingerprint=run.fingerprint or "",
-        rows=pa.schema([schema.field(name) for name in columns]),
-        sources=tuple(sources),
-        folder=folder,
+        features=features,
         log_level=_log.getEffectiveLevel(),
     )
     return ProcessPool(

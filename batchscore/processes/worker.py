@@ -119,19 +119,19 @@ class _Worker:
                     read_token=self._read_token,
                 )
             )
-            self._client, protocol = connection.client, connection.protocol
+            self._client = connection.client
             self._client.on_pause = lambda seconds: self._link.send(Pause(seconds))
             self._predictor = Predictor(
                 connection,
                 setup.signature,
-                encoder_of(protocol, setup.signature, setup.rows, setup.sources, setup.folder),
+                encoder_of(connection.protocol, setup.signature, setup.features),
                 ground,
                 probs=config.probs,
                 max_batch_bytes=config.max_batch_bytes,
             )
             # They are sent only once a row of the job was scored.
             self._predictor.refusals.scored()
-            self._rows = setup.rows
+            self._rows = setup.features.columns
             async with asyncio.TaskGroup() as self._tasks:
                 teller = self._tasks.create_task(self._tell())
                 self._link.send(Ready(self._metrics.take_traffic()))
