@@ -14,6 +14,7 @@ from batchscore.client.turns import LocalTurns
 from batchscore.columns import Features, kept_columns
 from batchscore.connection import Limits, Target, connect, with_protocol
 from batchscore.declared import with_inputs
+from batchscore.endpoint import Endpoint
 from batchscore.errors import UsageError
 from batchscore.finished import FinishedOutput, RowCounts
 from batchscore.job import Job
@@ -98,8 +99,8 @@ async def inspect(config: EndpointConfig) -> tuple[str, ModelSignature]:
 
 
 async def _score_files(run: Run) -> None:
-    offload = run.ground.offload
-    run.config = config = await with_protocol(run.config, run.ground)
+    config, offload = run.config, run.ground.offload
+    Endpoint.parse(config.url)
     if config.resume and STANDARD_INPUT in config.inputs:
         raise UsageError("--resume: standard input cannot be read again; store it in a file")
     output = FileOutput(config, run.runtime)
@@ -110,6 +111,7 @@ async def _score_files(run: Run) -> None:
         try:
             output.check_apart_from(opened.files)
             run.protect(opened.files)
+            config = run.config = await with_protocol(config, run.ground)
             job = await offload(Job.of, config, opened)
             earlier = await offload(output.begin, job)
             run.check_image_root()
