@@ -22,11 +22,10 @@ from pydantic import (
 )
 
 from batchscore.errors import UsageError
+from batchscore.extensions import INPUT_FORMATS, OUTPUT_FORMATS
 from batchscore.nearest import nearest
 from batchscore.units import Duration, MaxFailedRows, RateLimit, Size
 
-InputFormat = Literal["parquet", "csv", "tsv", "arrow", "jsonl", "images"]
-OutputFormat = Literal["arrow", "parquet", "csv", "jsonl"]
 Probs = Literal["struct", "list", "none"]
 Token = str | Callable[[], str | None] | None
 AUTO_ROWS = 1024
@@ -147,7 +146,11 @@ class InstancesTable(_Options):
 class EndpointConfig(ConnectionConfig):
     """Where the deployment is, and how to talk to it."""
 
-    protocol: str = Field("auto", description="wire format of the deployment; auto: recognised")
+    protocol: str = Field(
+        "auto",
+        description="wire format of the deployment; auto: recognised; of your own: a registered "
+        "name, package.module:Class or file.py:Class",
+    )
     features: Names = Field(
         (), description="columns to send, where the deployment does not tell its inputs"
     )
@@ -221,7 +224,7 @@ class ScoreConfig(EndpointConfig, SendingConfig):
     inputs: Many = Field(min_length=1, description="files, folders, globs, or - for standard input")
     output: str = Field(description="file to write: .arrow, .parquet, .csv, .jsonl, or -")
 
-    input_format: InputFormat | None = Field(
+    input_format: Annotated[str | None, INPUT_FORMATS] = Field(
         None, description="format of the input, else by suffix"
     )
     source_column: str | None = Field(None, description="add a column with each row's file")
@@ -237,7 +240,7 @@ class ScoreConfig(EndpointConfig, SendingConfig):
     drop: Names = Field((), description="input columns left out of the output")
     limit: int | None = Field(None, ge=0, description="score only the first rows")
 
-    output_format: OutputFormat | None = Field(
+    output_format: Annotated[str | None, OUTPUT_FORMATS] = Field(
         None, description="format of the output, else by suffix"
     )
     probs: Probs = Field("struct", description="form of the class probabilities")
@@ -252,6 +255,14 @@ class ScoreConfig(EndpointConfig, SendingConfig):
     overwrite: bool = Field(
         False, description="replace an existing output; without --resume also work in progress"
     )
+
+    @field_validator("input_format", "output_format")
+    @classmethod
+    def _known_format(cls, value: str | None, info: ValidationInfo) -> str | None:
+        formats = INPUT_FORMATS if info.field_name == "input_format" else OUTPUT_FORMATS
+        if value is not None and not formats.is_known(value):
+            raise ValueError(f"{value!r} is not one of {formats.choice(value)}")
+        return value
 
     @field_validator("delimiter")
     @classmethod

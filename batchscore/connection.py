@@ -18,7 +18,7 @@ from batchscore.config import RetryTable
 from batchscore.endpoint import Endpoint
 from batchscore.errors import MetadataError, RefusedError, UsageError
 from batchscore.metrics import RunMetrics
-from batchscore.protocols import AUTO, asked, names, recognised
+from batchscore.protocols import AUTO, PROTOCOLS, asked, recognised
 from batchscore.protocols import protocol as protocol_named
 
 if TYPE_CHECKING:
@@ -138,9 +138,10 @@ async def _asked(config: EndpointConfig, endpoint: Endpoint, ground: Ground) -> 
                     raise
                 continue
             return name
+    shown, names = endpoint.shown, "|".join(PROTOCOLS.built_in)
     raise UsageError(
-        f"{endpoint.shown} does not show which protocol it speaks; "
-        f"say --protocol {'|'.join(names())}, and the whole address that rows are sent to"
+        f"{shown} does not show which protocol it speaks; say --protocol {names}, and the whole "
+        "address that rows are sent to"
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import tempfile
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,23 +14,26 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from batchscore.endpoint import redacted
-from batchscore.errors import OutputError, UsageError
+from batchscore.errors import BatchscoreError, OutputError, StoppedError, UsageError
+from batchscore.extensions import OUTPUT_FORMATS
 from batchscore.finished import FinishedOutput, RowCounts, describe, finished_output
 from batchscore.job import OTHER_SPECIFICATION, RESCORED, told
 from batchscore.partial import PartialFile, commit, partial_folder
 from batchscore.partial.disk import writing
 from batchscore.partial.stored import is_sealed, stored_column, stored_schema
-from batchscore.sinks import check_schema, exporter, output_format_of
+from batchscore.sinks import exporter, output_format_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from batchscore.config import ScoreConfig
     from batchscore.job import Job
     from batchscore.runtime import Runtime
+    from batchscore.sinks.base import Exporter
 
 STANDARD_OUTPUT = "-"
-_BINARY = {"arrow", "parquet"}
+# Formats that tell of their job themselves.
+_DESCRIBED = {"arrow", "parquet"}
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,7 @@ class FileOutput:
             UsageError: it exists, its folder does not, or its format cannot be told.
         """
         self._format = output_format_of(config.output, config.output_format)
+        self._exporter = exporter(self._format)
         self._overwrite, self._resume = config.overwrite, config.resume
         self._disk, self._clock = runtime.disk, runtime.clock
         self._temporary: Path | None = None
@@ -97,7 +101,7 @@ class FileOutput:
         if config.output == STANDARD_OUTPUT:
             if config.resume:
                 raise UsageError("--resume: standard output cannot be resumed; write to a file")
-            if sys.stdout.isatty() and self._format in _BINARY:
+            if sys.stdout.isatty() and (self._exporter is None or not self._exporter.is_text):
                 raise UsageError(
                     f"{self._format} is not for a terminal; redirect it, or --output-format csv"
                 )
@@ -232,7 +236,8 @@ class FileOutput:
 
     def check(self, schema: pa.Schema) -> None:
         """See ``BatchSink``."""
-        check_schema(self._format, schema)
+        if self._exporter is not None:
+            self._exporter.check_schema(schema)
 
     def open(self, schema: pa.Schema) -> None:
         """See ``BatchSink``."""
@@ -258,8 +263,8 @@ class FileOutput:
             OutputError: it cannot be written.
         """
         whole = self._partial.seal()
-        if exporter(self._format) is not None:
-            whole = self._exported(whole, counts)
+        if self._exporter is not None:
+            whole = self._exported(self._exporter, whole, counts)
         if self._is_closed:
             raise OutputError("the run ended while its output was being finished")
         if self._out is not None:
@@ -272,21 +277,35 @@ class FileOutput:
         except OSError as error:
             raise OutputError(f"cannot write to standard output: {error.strerror}") from error
 
-    def _exported(self, whole: Path, counts: RowCounts) -> Path:
-        export, path = exporter(self._format), self._partial.export_path
-        assert export is not None  # noqa: S101 - for the type checker
+    def _exported(self, exporter: Exporter, whole: Path, counts: RowCounts) -> Path:
+        path = self._partial.export_path
         # It may be a second name of OUT, which is not to be written to.
         self._disk.unlink(path)
         try:
-            with writing(path):
-                export.export(whole, path)
+            with writing(path), self._blaming_format():
+                exporter.export(whole, path)
         except BaseException:
             with suppress(OSError):
                 self._disk.unlink(path)
             raise
-        if self._format not in _BINARY:
+        if self._format not in _DESCRIBED:
             describe(path, self._schema, counts)
         return path
+
+    @contextmanager
+    def _blaming_format(self) -> Iterator[None]:
+        """Where the code of a registered format fails, tell whose it is; no row is lost."""
+        try:
+            yield
+        except (BatchscoreError, OSError, MemoryError):
+            raise
+        except Exception as error:
+            if self._format in OUTPUT_FORMATS.built_in:
+                raise
+            raise StoppedError(
+                f"the output format {self._format!r} failed: {type(error).__name__}: {error}; all "
+                "rows are scored: mend it, then the same command with --resume writes them"
+            ) from error
 
     def resumable(self) -> bool:
         """Whether there is work in progress of this job that can be gone on with."""

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import prod
-from typing import Literal
+from typing import Literal, Self, cast, get_args
 
 FeatureType = Literal["numeric", "categorical", "text", "image", "numpy", "binary"]
 Kind = Literal["number", "category", "text", "image", "array"]
+Described = str | tuple[str, Sequence[int]]
+"""A type, or (type, shape)."""
 
-FEATURE_TYPES: tuple[FeatureType, ...] = (
-    "numeric",
-    "categorical",
-    "text",
-    "image",
-    "numpy",
-    "binary",
-)
+FEATURE_TYPES: tuple[FeatureType, ...] = get_args(FeatureType)
 
 UNTYPED_KEY = b"batchscore:untyped"
 """Field metadata of a column whose text has no type of its own (CSV, mixed JSON Lines).
@@ -49,6 +45,12 @@ class FeatureSpec:
     classes: tuple[str, ...] | None = None
     media_type: str | None = None
     datatype: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a type that there is not, with ``ValueError``."""
+        if self.dtype not in FEATURE_TYPES:
+            known = ", ".join(FEATURE_TYPES)
+            raise ValueError(f"feature {self.name!r}: {self.dtype!r} is no type; there are {known}")
 
     @property
     def kind(self) -> Kind:
@@ -82,6 +84,15 @@ class ModelSignature:
     outputs: tuple[FeatureSpec, ...]
     tensor_json: bool = True
 
+    @classmethod
+    def of(cls, inputs: Mapping[str, Described], outputs: Mapping[str, Described]) -> Self:
+        """The signature of features by name: ``{"size": "numeric", "ink": ("numeric", (8, 8))}``.
+
+        Raises:
+            ValueError: a type is none of ``FEATURE_TYPES``.
+        """
+        return cls(_specs(inputs), _specs(outputs))
+
     def fingerprint(self) -> str:
         """A short stable hash of the signature, to tell one model from another."""
         # What a protocol does not state is left out: the hashes of earlier outputs stay good.
@@ -90,3 +101,11 @@ class ModelSignature:
         })  # fmt: skip
         canonical = json.dumps(stated, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def _specs(described: Mapping[str, Described]) -> tuple[FeatureSpec, ...]:
+    pairs = {name: (of, ()) if isinstance(of, str) else of for name, of in described.items()}
+    return tuple(
+        FeatureSpec(name, cast("FeatureType", dtype), tuple(shape))
+        for name, (dtype, shape) in pairs.items()
+    )

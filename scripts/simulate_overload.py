@@ -2,8 +2,9 @@
 
     python scripts/simulate_overload.py
 
-prints the table of docs/overload.md. The controllers are those of earnest runs; the time, the
-server and the network are simulated, so an hour takes a second and each run gives equal figures.
+prints the table of docs/overload.md, which `make docs` writes there. The controllers are those of
+earnest runs; the time, the server and the network are simulated, so an hour takes a second and each
+run gives equal figures.
 """
 
 from __future__ import annotations

@@ -1,13 +1,14 @@
 """What the documentation says is true."""
 
 import ast
-import importlib.util
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import write_command_reference
 
 import batchscore
 from batchscore.config import EndpointConfig, RescoreConfig, ScoreConfig
@@ -23,11 +24,40 @@ def blocks(page: Path, language: str) -> list[str]:
 
 def test_the_command_reference_is_what_the_commands_say():
     """docs/commands.md is written by its script, and up to date."""
-    path = ROOT / "scripts" / "write_command_reference.py"
-    spec = importlib.util.spec_from_file_location("write_command_reference", path)
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    assert (ROOT / "docs" / "commands.md").read_text() == script.reference()
+    assert (ROOT / "docs" / "commands.md").read_text() == write_command_reference.reference()
+
+
+def write_docs(*words: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, ROOT / "scripts" / "write_docs.py", *words],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_what_is_generated_is_up_to_date():
+    """Every page, table and plot in docs/ that a script makes is what it would make now."""
+    done = write_docs("--check")
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_page_that_is_out_of_date_is_named_and_written_anew(tmp_path):
+    """The check fails on a changed word and says which, and writing gives the page back."""
+    docs = shutil.copytree(ROOT / "docs", tmp_path / "docs")
+    pages = ("benchmarks.md", "benchmarks.svg")
+    text = (docs / "benchmarks.md").read_text()
+    line = next(line for line in text.splitlines() if line.startswith("| wrk, ready body | 2"))
+    (docs / "benchmarks.md").write_text(text.replace(line, "| wrk, ready body | 1 |"))
+    done = write_docs("--check", "--docs", docs, *pages)
+    assert done.returncode == 1
+    assert "benchmarks.md is out of date" in done.stderr
+    assert "benchmarks.svg" not in done.stderr
+    assert f"-| wrk, ready body | 1 |\n+{line}\n" in done.stderr
+    assert "make docs" in done.stderr
+    assert write_docs("--docs", docs, *pages).returncode == 0
+    assert (docs / "benchmarks.md").read_text() == text
+    assert write_docs("--check", "--docs", docs, *pages).returncode == 0
 
 
 def test_every_option_is_in_the_reference():

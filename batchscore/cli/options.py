@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from batchscore.cli.words import STANDARD_STREAM
 from batchscore.config import Many, Pairs, Paths
+from batchscore.extensions import Extensions
 from batchscore.units import Duration, Size
 
 if TYPE_CHECKING:
@@ -149,11 +150,18 @@ def is_switch(info: FieldInfo) -> bool:
 
 
 def choices(info: FieldInfo) -> tuple[str, ...]:
-    """The values that an option takes, where they are a fixed list."""
+    """The values that an option takes, where they are a list; of an open one, what is built in."""
+    if names := _open_choices(info):
+        return names
     options = [item for item in _alternatives(info.annotation) if item is not type(None)]
     if len(options) == 1 and get_origin(options[0]) is Literal:
         return tuple(str(value) for value in get_args(options[0]))
     return ()
+
+
+def _open_choices(info: FieldInfo) -> tuple[str, ...]:
+    """The names of an option that also takes what other packages register."""
+    return next((item.built_in for item in info.metadata if isinstance(item, Extensions)), ())
 
 
 def _alternatives(annotation: object) -> tuple[object, ...]:
@@ -191,12 +199,14 @@ def _option(
     several: bool = False,
 ) -> inspect.Parameter:
     kind: Any = bool if is_switch(info) else list[str] if is_repeated(info) else str
+    if known := _open_choices(info):
+        kind = Literal[known] | str  # told by the help and the completion, but not enforced
     details = Parameter(
         name=names,
         help=_help(info),
         group=_group(group),
-        choices=choices(info) or None,
-        metavar=None if is_switch(info) or choices(info) else metavar or "TEXT",
+        choices=None if known else choices(info) or None,
+        metavar=None if is_switch(info) or (choices(info) and not known) else metavar or "TEXT",
         consume_multiple=several,
         negative=f"--no-{names[0].removeprefix('--')}" if is_switch(info) else (),
         show_default=False,

@@ -38,8 +38,8 @@ METAVARS = {
     "batch_size": "ROWS|auto", "concurrency": "N|auto",
     "processes": "N|auto", "rate_limit": "RATE",
     "max_attempts": "N", "max_outage": "TIME", "max_failed_rows": "N|P%", "classes": "A,B,...",
-    "report": "FILE", "protocol": "NAME", "features": "COLUMN,...", "schema": "FILE",
-    "pack": "INPUT=COLUMN,...",
+    "report": "FILE", "protocol": "NAME|CLASS", "input_format": "NAME", "output_format": "NAME",
+    "features": "COLUMN,...", "schema": "FILE", "pack": "INPUT=COLUMN,...",
 }  # fmt: skip
 
 

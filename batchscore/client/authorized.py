@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING
 
-from batchscore.client.retry import parse_retry_after
+from batchscore.client.retry import ANSWERED_FOR_IT, parse_retry_after
 from batchscore.errors import AttemptError, HTTPStatusError, RefusedError
 from batchscore.protocols.base import Request, Response, Treatment
 
@@ -24,7 +24,7 @@ _SHORTEST_SECRET = 4
 _ADVICE = {
     401: "; check the token (BATCHSCORE_TOKEN, --token-file or --token-command)",
     403: "; is the deployment enabled, and the token its own?",
-    404: "; check --url: it ends in /deployment/ID/forward",
+    404: "; check --url",
     407: "; check the login of the proxy that HTTP_PROXY names",
 }
 
@@ -73,6 +73,18 @@ class Authorized:
             return response
         raise self._error(response, token)
 
+    async def knock(self, send: Send) -> None:
+        """Find out whether anybody is there, where no specification can be asked for.
+
+        Any answer will do that does not come in the deployment's place. No token goes out.
+
+        Raises:
+            AttemptError: there is none.
+        """
+        response = await send(Request("GET", self._endpoint.url), {})
+        if response.status in ANSWERED_FOR_IT:
+            raise HTTPStatusError(response.status, self._protocol.error_text(response))
+
     def without_secrets(self, text: str, token: str | None = None) -> str:
         """A server's words, which may quote what it was sent."""
         for secret in {*self._secrets, *([token] if token else [])}:
@@ -94,6 +106,8 @@ class Authorized:
         )
         if self._policy.treatment(error) is Treatment.STOP:
             advice = _ADVICE.get(response.status, "")
+            if response.status == 404 and self._protocol.url_ending:
+                advice += f": it ends in {self._protocol.url_ending}"
             return RefusedError(
                 f"{self._endpoint.shown} answered {response.status}: {error}{advice}",
                 response.status,

@@ -97,7 +97,7 @@ class Client:
             endpoint,
             protocol,
             ask=self._ask,
-            knock=lambda request: transport.send(request, {}),
+            knock=lambda: self._authorized.knock(transport.send),
             retrying=lambda may_retry: self._retrying(may_retry, self._backoff_s),
             is_retried=self._is_retried,
             clean=self._authorized.without_secrets,

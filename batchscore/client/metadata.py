@@ -15,8 +15,7 @@ from batchscore.errors import (
     ModelChangedError,
     UnreachableError,
 )
-from batchscore.protocols.base import Request, Response
-from batchscore.schema import ModelSignature
+from batchscore.protocols.base import read_metadata
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -24,7 +23,8 @@ if TYPE_CHECKING:
     from tenacity import AsyncRetrying
 
     from batchscore.endpoint import Endpoint
-    from batchscore.protocols.base import WireProtocol
+    from batchscore.protocols.base import Request, Response, WireProtocol
+    from batchscore.schema import ModelSignature
 
 _log = logging.getLogger("batchscore")
 
@@ -32,7 +32,6 @@ _log = logging.getLogger("batchscore")
 # One more connection may be tried at the end of this time, and takes up to 5 s.
 _FIRST_ANSWER_WITHIN_S = 4.0
 _CHECK_WITHIN_S = 10.0
-_NOT_ITSELF = frozenset({502, 503, 504})
 
 
 class Metadata:
@@ -44,7 +43,7 @@ class Metadata:
         endpoint: the deployment.
         protocol: makes the request and reads the answer.
         ask: sends a request with the token; raises what a failed try means.
-        knock: sends a request without; its answer may have any status.
+        knock: finds out whether anybody is there; raises what a failed try means.
         retrying: makes what repeats a failed try for as long as its argument allows.
         is_retried: whether a failed try may be repeated.
         clean: takes secrets out of the server's words.
@@ -57,7 +56,7 @@ class Metadata:
         protocol: WireProtocol,
         *,
         ask: Callable[[Request], Awaitable[Response]],
-        knock: Callable[[Request], Awaitable[Response]],
+        knock: Callable[[], Awaitable[None]],
         retrying: Callable[[Callable[[BaseException], bool]], AsyncRetrying],
         is_retried: Callable[[BaseException], bool],
         clean: Callable[[str], str],
@@ -100,14 +99,17 @@ class Metadata:
         return signature
 
     async def _read(self) -> ModelSignature:
-        if self._request is None:
-            await self._knock(Request("GET", self._endpoint.url))
-            return ModelSignature((), ())
-        response = await self._ask(self._request)
         try:
-            return self._protocol.parse_metadata(response)
+            return read_metadata(self._protocol, await self._answer())
         except MetadataError as error:
             raise MetadataError(f"{self._endpoint.shown}: {self._clean(str(error))}") from error
+
+    async def _answer(self) -> Response | None:
+        """The specification; None where none can be asked for, but somebody is there."""
+        if self._request is not None:
+            return await self._ask(self._request)
+        await self._knock()
+        return None
 
     async def check_model(self) -> None:
         """Read the specification again; without an answer it is taken to be the same.
@@ -119,15 +121,12 @@ class Metadata:
             return
         try:
             async with asyncio.timeout(_CHECK_WITHIN_S):
-                response: Response = await self._retrying(self._is_retried)(
-                    self._ask, self._request
-                )
-            fingerprint = self._protocol.parse_metadata(response).fingerprint()
+                signature: ModelSignature = await self._retrying(self._is_retried)(self._read)
         except (AttemptError, MetadataError, TimeoutError) as error:
             # A gateway's page in between is no other model.
             _log.info("the specification could not be read again: %s", error)
             return
-        if fingerprint != self._fingerprint:
+        if signature.fingerprint() != self._fingerprint:
             raise ModelChangedError(
                 f"{self._endpoint.shown} has another specification than when the job began: "
                 "the model was changed; its predictions must not be mixed with the first one's"
@@ -136,10 +135,7 @@ class Metadata:
     async def is_there(self) -> bool:
         """Whether the deployment answers."""
         try:
-            if self._request is None:
-                answer = await self._knock(Request("GET", self._endpoint.url))
-                return answer.status not in _NOT_ITSELF
-            await self._ask(self._request)
+            await self._answer()
         except AttemptError:
             return False
         return True

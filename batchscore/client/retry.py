@@ -21,7 +21,7 @@ T = TypeVar("T")
 _BASE_WAIT_S = 0.25
 _MAX_WAIT_S = 30.0
 # A proxy answers these in the deployment's place.
-_ANSWERED_FOR_IT = frozenset({502, 503, 504})
+ANSWERED_FOR_IT = frozenset({502, 503, 504})
 # A server that asks for more than this does not want the job done; it is asked again anyway.
 _MAX_RETRY_AFTER_S = 300.0
 
@@ -64,7 +64,7 @@ class RetryPolicy:
         if self.treatment(error) in {Treatment.ISOLATE, Treatment.HALVE} or others_answered:
             return True
         if isinstance(error, HTTPStatusError):
-            return error.status >= 500 and error.status not in _ANSWERED_FOR_IT
+            return error.status >= 500 and error.status not in ANSWERED_FOR_IT
         return isinstance(error, DecodeError)
 
     def wait_s(self, attempt: int, error: BaseException | None) -> float:

@@ -35,6 +35,7 @@ __all__ = [
     "input_codec",
     "learn",
     "output_codec",
+    "prediction_fields",
 ]
 
 
@@ -87,6 +88,17 @@ def output_codec(
             return ImageOutput(spec)
         case "array":
             return TensorOutput(spec)
+
+
+def prediction_fields(
+    specs: Sequence[FeatureSpec], codecs: Sequence[OutputCodec]
+) -> tuple[pa.Field, ...]:
+    """The prediction columns that the codecs of these outputs fill, without the user's prefix."""
+    return tuple(
+        suffix.with_name(spec.name + suffix.name)
+        for spec, codec in zip(specs, codecs, strict=True)
+        for suffix in codec.fields
+    )
 
 
 def learn(spec: FeatureSpec, values: Sequence[object]) -> FeatureSpec:

@@ -7,11 +7,6 @@ import binascii
 import pybase64
 
 
-def to_data_uri(media_type: str, data: bytes | memoryview) -> bytes:
-    """The bytes as a data URI, in ASCII."""
-    return b"".join(uri_pieces(media_type, data))
-
-
 def uri_pieces(media_type: str, data: bytes | memoryview) -> tuple[bytes, bytes]:
     """The same in two pieces, so that whoever joins them with others copies them once."""
     return b"data:%b;base64," % media_type.encode(), pybase64.b64encode(data)

@@ -6,8 +6,12 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
+from batchscore.errors import DecodeError, MetadataError
+from batchscore.protocols.untrusted import beginning, parse_json
+from batchscore.schema import ModelSignature
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     import numpy as np
     import numpy.typing as npt
@@ -16,7 +20,6 @@ if TYPE_CHECKING:
     from batchscore.batches import RowBatch, RowFailure
     from batchscore.codecs import ImageFolder
     from batchscore.config import Probs
-    from batchscore.schema import ModelSignature
 
 
 Body = bytes | tuple[bytes | memoryview, ...]
@@ -140,9 +143,22 @@ class WireProtocol(Protocol):
     The scorer sends ``metadata_request`` and reads the signature; makes one encoder for the
     input's schema; and, as soon as the signature is complete, one decoder. Where it is not
     complete, ``learn`` completes it from the first good answer.
+
+    Attributes:
+        name: what ``inspect`` shows.
+        url_ending: what the address ends in, for advice where nothing is there.
+        signature: what the protocol itself knows of the deployment; needed where there is no
+            ``metadata_request``. Empty: the user tells the inputs, an answer the outputs.
     """
 
-    name: str
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def url_ending(self) -> str: ...
+
+    @property
+    def signature(self) -> ModelSignature | None: ...
 
     def metadata_request(self, url: str) -> Request | None:
         """What to ask for the specification, or whether the deployment is there; None: nothing."""
@@ -188,3 +204,100 @@ class WireProtocol(Protocol):
     def error_text(self, response: Response) -> str:
         """The server's own words in an answer that is no prediction."""
         ...
+
+
+class BaseProtocol:
+    """What most protocols have in common; one of them changes what differs.
+
+    Attributes:
+        url_ending: what ``--url`` ends in, for advice; empty where that differs.
+        signature: the deployment's features, where the server does not tell them.
+        content_type: of requests for predictions, and asked for of their answers.
+        retried: statuses below 500 after which a request is tried again; from 500 on all are.
+        refused: statuses that refuse rows: a batch is halved until the bad ones stand alone. Those
+            that are in neither stop the job.
+        doubtful: statuses that may do that; several rows are halved, a single one is retried.
+        error_keys: where a JSON object that is no prediction has the server's words.
+    """
+
+    url_ending = ""
+    signature: ModelSignature | None = None
+    content_type = "application/json"
+    retried: Collection[int] = frozenset({408, 425, 429})
+    refused: Collection[int] = frozenset({400, 413, 422})
+    doubtful: Collection[int] = frozenset()
+    error_keys: Sequence[str] = ("error_code", "error", "message", "detail")
+
+    @property
+    def name(self) -> str:
+        """What ``inspect`` shows: the name of the class."""
+        return type(self).__name__
+
+    def metadata_request(self, _url: str) -> Request | None:
+        """Nothing: the server publishes no specification."""
+        return None
+
+    def parse_metadata(self, _response: Response) -> ModelSignature:
+        """To be written by a protocol with a ``metadata_request``."""
+        raise MetadataError(f"the protocol {self.name} reads no specification")
+
+    def score_request(self, url: str, body: Body) -> Request:
+        """The request that scores an encoded body: a POST to the address itself."""
+        headers = {"Content-Type": self.content_type, "Accept": self.content_type}
+        return Request("POST", url, body, headers)
+
+    def is_complete(self, signature: ModelSignature) -> bool:
+        """Whether all classes are known, and the media types that the file's schema tells."""
+        return bool(signature.outputs) and all(
+            (spec.kind != "category" or spec.classes is not None)
+            and (spec.kind != "image" or spec.media_type is not None)
+            for spec in signature.outputs
+        )
+
+    def treatment(self, status: int) -> Treatment:
+        """By ``refused``, ``doubtful`` and ``retried``."""
+        if status in self.refused:
+            return Treatment.ISOLATE
+        if status in self.doubtful:
+            return Treatment.HALVE
+        is_retried = status >= 500 or status in self.retried
+        return Treatment.RETRY if is_retried else Treatment.STOP
+
+    def error_text(self, response: Response) -> str:
+        """What stands at ``error_keys``, where there is something, else the body's beginning."""
+        try:
+            document = parse_json(response.body)
+        except DecodeError:
+            document = None
+        if isinstance(document, dict):
+            words = [document.get(key) for key in self.error_keys]
+            found = ": ".join(word for word in words if isinstance(word, str) and word)
+            if found:
+                return found
+        plain = beginning(response.body)
+        return plain or f"the server answered {response.status} without a word"
+
+
+def read_metadata(protocol: WireProtocol, response: Response | None) -> ModelSignature:
+    """The deployment's signature.
+
+    Args:
+        protocol: reads it, or knows it.
+        response: a 2xx answer to the protocol's ``metadata_request``, if it has one.
+
+    Raises:
+        MetadataError: there is none, or it cannot be read for whatever reason.
+    """
+    if response is None and protocol.signature is None:
+        raise MetadataError(
+            f"the protocol {protocol.name} has neither a metadata_request nor a signature"
+        )
+    try:
+        found = protocol.signature if response is None else protocol.parse_metadata(response)
+        if not isinstance(found, ModelSignature):
+            raise TypeError(f"it became a {type(found).__name__}, no ModelSignature")
+        return found
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise MetadataError(
+            f"this is no specification as {protocol.name} has it: {type(error).__name__}: {error}"
+        ) from error

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin
 
 import msgspec
@@ -17,15 +17,15 @@ import numpy as np
 import numpy.typing as npt
 
 from batchscore.batches import INVALID_INPUT, RowFailure
-from batchscore.codecs import input_codec, learn, output_codec
+from batchscore.codecs import input_codec, learn, output_codec, prediction_fields
 from batchscore.codecs.base import EncodedColumn, NumberColumn, TextColumn
 from batchscore.codecs.number import NumberOutput
 from batchscore.errors import DecodeError, MetadataError
-from batchscore.protocols.base import Body, Request, Response, Treatment
+from batchscore.protocols.base import BaseProtocol, Request, Response
 from batchscore.protocols.interleave import Interleaver
 from batchscore.protocols.numbers import NumberAnswers
 from batchscore.protocols.untrusted import beginning, check_values, most_values, parse_json
-from batchscore.schema import FeatureSpec, FeatureType, ModelSignature
+from batchscore.schema import FEATURE_TYPES, FeatureSpec, ModelSignature
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -39,23 +39,22 @@ if TYPE_CHECKING:
 
 _HEAD, _TAIL = b'{"rows":[', b"]}"
 _RAW_BODY = msgspec.json.Decoder(dict[str, list[msgspec.Raw]])
-_JSON = {"Content-Type": "application/json", "Accept": "application/json"}
 # Fewer rows of numbers and text are written sooner as Python objects than by array libraries.
 _MIN_WHOLE_ROWS = 128
 # The path of the score operation in the specification: a literal template.
 _SCORE_PATH = "/deployment/{deploymentId}/forward"
-_RETRIED = frozenset({408, 425, 429})
-_REFUSED_ROWS = frozenset({400, 413, 422})
 
 
-class RowsProtocol:
+class RowsProtocol(BaseProtocol):
     """The ``rows`` protocol. Stateless."""
 
     name = "rows"
+    url_ending = "/deployment/ID/forward"
+    error_keys = ("errorCode", "errorMessage")
 
     def metadata_request(self, url: str) -> Request:
         """The request for the specification, which stands beside the score address."""
-        return Request("GET", urljoin(url, "openapi.json"), headers={"Accept": _JSON["Accept"]})
+        return Request("GET", urljoin(url, "openapi.json"), headers={"Accept": "application/json"})
 
     def parse_metadata(self, response: Response) -> ModelSignature:
         """Read the specification, in its new or its old style."""
@@ -78,10 +77,6 @@ class RowsProtocol:
             raise MetadataError("the specification names no inputs or no outputs")
         return signature
 
-    def score_request(self, url: str, body: Body) -> Request:
-        """The request that scores an encoded body."""
-        return Request("POST", url, body, _JSON)
-
     def encoder(
         self,
         signature: ModelSignature,
@@ -99,39 +94,12 @@ class RowsProtocol:
         """A decoder for answers of a complete signature."""
         return RowsDecoder(signature.outputs, probs)
 
-    def is_complete(self, signature: ModelSignature) -> bool:
-        """Whether all classes are known, and the media types that the file's schema tells."""
-        return all(
-            (spec.kind != "category" or spec.classes is not None)
-            and (spec.kind != "image" or spec.media_type is not None)
-            for spec in signature.outputs
-        )
-
     def learn(self, signature: ModelSignature, response: Response, num_rows: int) -> ModelSignature:
         """Fill in classes and media types from an answer."""
         rows = _rows(response.body, num_rows, signature.outputs)
-        columns = _columns(rows, signature.outputs)
+        columns = columns_of(rows, signature.outputs)
         outputs = tuple(map(learn, signature.outputs, columns))
         return replace(signature, outputs=outputs)
-
-    def treatment(self, status: int) -> Treatment:
-        """See the contract's table of statuses."""
-        if status in _RETRIED or status >= 500:
-            return Treatment.RETRY
-        return Treatment.ISOLATE if status in _REFUSED_ROWS else Treatment.STOP
-
-    def error_text(self, response: Response) -> str:
-        """``errorMessage`` (and ``errorCode``) where there is one, else the body's beginning."""
-        try:
-            document = parse_json(response.body)
-        except DecodeError:
-            return _plain_text(response)
-        if isinstance(document, dict):
-            words = [document.get(key) for key in ("errorCode", "errorMessage")]
-            found = ": ".join(word for word in words if isinstance(word, str) and word)
-            if found:
-                return found
-        return _plain_text(response)
 
 
 @dataclass(frozen=True)
@@ -238,11 +206,7 @@ class RowsDecoder:
     def __init__(self, specs: Sequence[FeatureSpec], probs: Probs) -> None:
         self._specs = tuple(specs)
         self._codecs = [output_codec(spec, probs=probs) for spec in specs]
-        self.fields = tuple(
-            suffix.with_name(spec.name + suffix.name)
-            for spec, codec in zip(specs, self._codecs, strict=True)
-            for suffix in codec.fields
-        )
+        self.fields = prediction_fields(specs, self._codecs)
         self._number: NumberAnswers | None = None
         if len(specs) == 1 and isinstance(self._codecs[0], NumberOutput):
             self._number = NumberAnswers(specs[0].name)
@@ -272,9 +236,9 @@ class RowsDecoder:
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 pass  # bare NaN, an error inside a 200, a missing output: told apart below
             else:
-                _check_count(len(rows), num_rows)
+                check_count(len(rows), num_rows)
                 return [list(map(getter, rows)) for getter in self._getters]
-        return _columns(_rows(response.body, num_rows, self._specs), self._specs)
+        return columns_of(_rows(response.body, num_rows, self._specs), self._specs)
 
 
 def _row_maker(names: Sequence[str]) -> Callable[..., object]:
@@ -298,7 +262,7 @@ def _struct(names: Sequence[str]) -> type[msgspec.Struct] | None:
 def _feature(name: str, body: dict[str, Any], old_style: bool) -> FeatureSpec:
     described = (body["extensions"] if old_style else body)["x-peltarion"]
     dtype, shape = described["type"], described.get("shape") or ()
-    if dtype not in get_args(FeatureType):
+    if dtype not in FEATURE_TYPES:
         raise TypeError(f"feature {name!r} has the unknown type {dtype!r}")
     classes = described.get("classes")
     return FeatureSpec(
@@ -330,16 +294,22 @@ def _rows(body: bytes, num_rows: int, specs: Sequence[FeatureSpec]) -> list[Any]
             raise DecodeError(f"{words['errorCode']}: {words.get('errorMessage', '')}")
         raise DecodeError(f"the answer has no rows: {beginning(body)}")
     rows: list[Any] = document["rows"]
-    _check_count(len(rows), num_rows)
+    check_count(len(rows), num_rows)
     return rows
 
 
-def _check_count(found: int, wanted: int) -> None:
+def check_count(found: int, wanted: int) -> None:
+    """Raise ``DecodeError`` where an answer has another number of rows than were sent."""
     if found != wanted:
         raise DecodeError(f"the answer has {found} rows, {wanted} were sent")
 
 
-def _columns(rows: list[Any], specs: Sequence[FeatureSpec]) -> list[list[object]]:
+def columns_of(rows: Sequence[Any], specs: Sequence[FeatureSpec]) -> list[list[object]]:
+    """The values of each output.
+
+    Raises:
+        DecodeError: a row lacks one.
+    """
     columns: list[list[object]] = []
     for spec in specs:
         try:
@@ -347,7 +317,3 @@ def _columns(rows: list[Any], specs: Sequence[FeatureSpec]) -> list[list[object]
         except (KeyError, TypeError, IndexError):
             raise DecodeError(f"a row of the answer has no output {spec.name!r}") from None
     return columns
-
-
-def _plain_text(response: Response) -> str:
-    return beginning(response.body) or f"the server answered {response.status} without a word"

@@ -17,6 +17,7 @@ from batchscore.readers.json_lines import JsonLinesReader
 from batchscore.readers.options import ReadOptions
 from batchscore.readers.parquet import ParquetReader
 from batchscore.readers.pictures import PictureReader
+from batchscore.readers.registered import RegisteredReader
 from batchscore.readers.sources import spool
 from batchscore.readers.stream_table import TableReader
 from batchscore.readers.typed_text import check_columns, parse_types
@@ -122,8 +123,10 @@ def _open_files(
             readers.append(ParquetReader(file, path))
         elif file.format == "arrow":
             readers.append(ArrowReader(file, path))
-        else:
+        elif file.format == "jsonl":
             readers.append(JsonLinesReader(file, path, options.encoding, shapes))
+        else:
+            readers.append(RegisteredReader(file, path, options))
     for reader in readers:
         if isinstance(reader, JsonLinesReader):
             reader.fix_schema(shapes)

@@ -9,12 +9,16 @@ import stat
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 from batchscore.errors import InputError, UsageError
+from batchscore.extensions import INPUT_FORMATS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 STDIN = "-"
 
-FORMATS = ("parquet", "csv", "tsv", "arrow", "jsonl", "images")
 COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
 _SUFFIXES = {
     ".parquet": "parquet", ".pq": "parquet",
@@ -35,7 +39,7 @@ class InputFile:
 
     Attributes:
         name: the path as the user would write it, or ``-``.
-        format: one of ``FORMATS``.
+        format: one of ``INPUT_FORMATS``, or a registered one.
         compression: what the suffix says: ``gzip``, ``bz2``, ``zstd``, or None.
         by_suffix: whether the suffix told the format, so that it has to be true.
         is_stream: whether it can be read only once (standard input, a pipe).
@@ -76,18 +80,21 @@ def discover(
         UsageError: ``input_format`` is none of the formats.
         InputError: an input does not exist, holds nothing, or has no known format.
     """
-    if input_format is not None and input_format not in FORMATS:
-        raise UsageError(f"input format {input_format!r}: it must be one of {', '.join(FORMATS)}")
+    if input_format is not None and not INPUT_FORMATS.is_known(input_format):
+        choice = INPUT_FORMATS.choice(input_format)
+        raise UsageError(f"input format {input_format!r}: it must be one of {choice}")
     if not inputs:
         raise InputError("no input is given; name files, folders, globs, or - for standard input")
     if inputs.count(STDIN) > 1:
         raise InputError("-: standard input can be read only once; give - once")
     own = frozenset(os.path.realpath(path) for path in not_input)
+    # Looked up once, and only where a suffix is met that is not built in.
+    registered = cache(INPUT_FORMATS.registered)
     files: list[InputFile] = []
     roots: list[str] = []
     for typed in inputs:
         names, root = _expand(typed, own)
-        files += [_classify(name, input_format, typed) for name in names]
+        files += [_classify(name, input_format, typed, registered) for name in names]
         roots.append(root)
     pictures = [file for file in files if file.format == "images"]
     if pictures and len(pictures) < len(files):
@@ -187,7 +194,9 @@ def _fixed_part(pattern: str) -> str:
     return str(Path(*parts[:first]))
 
 
-def _classify(name: str, input_format: str | None, typed: str) -> InputFile:
+def _classify(
+    name: str, input_format: str | None, typed: str, registered: Callable[[], tuple[str, ...]]
+) -> InputFile:
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -200,6 +209,8 @@ def _classify(name: str, input_format: str | None, typed: str) -> InputFile:
         raise InputError("-: standard input has no suffix to tell its format; say --input-format")
     inner = Path(name).with_suffix("").suffix.lower() if compression else suffix
     found = _SUFFIXES.get(inner)
+    if found is None and not compression and suffix[1:] in registered():
+        found = suffix[1:]
     if found is None or (compression and found not in _TEXT_FORMATS):
         shown = f"{inner}{suffix}" if compression else suffix
         place = "" if name == typed else " (or begin the name with _ to have it skipped)"

@@ -11,10 +11,10 @@ import pyarrow as pa
 
 from batchscore.batches import INVALID_INPUT, RowBatch, RowFailure
 from batchscore.errors import InputError
+from batchscore.readers.base import text_field
 from batchscore.readers.blocks import blocks, last_line_end
 from batchscore.readers.json_shapes import Shape, arrow_type, json_text, merge_rows
 from batchscore.readers.sources import open_text
-from batchscore.schema import UNTYPED_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Generator, Iterator, Mapping
@@ -61,11 +61,7 @@ class JsonLinesReader:
         fields = []
         for name in self._names:
             dtype = arrow_type(shapes[name])
-            fields.append(
-                pa.field(name, pa.string(), metadata={UNTYPED_KEY: b"1"})
-                if dtype is None
-                else pa.field(name, dtype)
-            )
+            fields.append(text_field(name) if dtype is None else pa.field(name, dtype))
         self.schema = pa.schema(fields)
 
     def _line_blocks(self) -> Generator[list[bytes]]:

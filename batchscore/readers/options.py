@@ -20,8 +20,8 @@ class ReadOptions:
     """How input is to be read.
 
     Attributes:
-        input_format: ``parquet``, ``csv``, ``tsv``, ``arrow``, ``jsonl`` or ``images`` for every
-            input; None: each file's suffix tells.
+        input_format: ``parquet``, ``csv``, ``tsv``, ``arrow``, ``jsonl``, ``images`` or a
+            registered name for every input; None: each file's suffix tells.
         delimiter: one ASCII character between CSV cells; None: tab for TSV, else a comma.
         encoding: of CSV and JSON Lines, any that Python knows.
         null: the unquoted CSV cells that are null.

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import Any, Protocol, cast
 
 from batchscore.errors import UsageError
+from batchscore.importing import load_object, made
 from batchscore.nearest import nearest
 from batchscore.schema import FEATURE_TYPES, FeatureSpec, FeatureType, ModelSignature
-
-if TYPE_CHECKING:
-    from types import ModuleType
 
 Row = dict[str, Any]
 
@@ -135,8 +130,7 @@ def load_model(text: str) -> tuple[str, Model]:
         name, model = Path(text).stem, _load_onnx(Path(text))
     elif colon and target:
         name = attribute
-        module = _load_file(Path(target)) if target.endswith(".py") else _load_module(target)
-        model = _make(_attribute(module, target, attribute), text)
+        model = cast("Model", made(load_object(text), text, "predict"))
     elif text.endswith(".py"):
         raise UsageError(f"say which object of {text} is the model: {text}:NAME")
     else:
@@ -163,62 +157,3 @@ def _load_onnx(path: Path) -> Model:
     from batchscore.serving.onnx_model import OnnxModel  # noqa: PLC0415  (an extra)
 
     return OnnxModel(path)
-
-
-def _load_module(name: str) -> ModuleType:
-    # An installed command does not look in the current folder, as `python -m` does.
-    _look_in(Path.cwd())
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name is not None and f"{name}.".startswith(f"{error.name}."):
-            raise UsageError(f"there is no module {error.name!r}, installed or here") from error
-        raise UsageError(f"importing {name} failed: {error}") from error
-    except Exception as error:
-        raise UsageError(f"importing {name} failed: {type(error).__name__}: {error}") from error
-
-
-def _load_file(path: Path) -> ModuleType:
-    if not path.is_file():
-        raise UsageError(f"{path}: no such file")
-    _look_in(path.resolve().parent)
-    name = f"batchscore_model_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise UsageError(f"{path} cannot be imported")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses and pickle look their module up there
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        del sys.modules[name]
-        raise UsageError(f"importing {path} failed: {type(error).__name__}: {error}") from error
-    return module
-
-
-def _look_in(folder: Path) -> None:
-    if str(folder) not in sys.path:
-        sys.path.insert(0, str(folder))
-
-
-def _attribute(module: ModuleType, target: str, dotted: str) -> object:
-    found: object = module
-    for part in dotted.split("."):
-        if not hasattr(found, part):
-            public = [name for name in dir(found) if name[0] != "_"]
-            hint = nearest(part, public, "; did you mean {!r}?")
-            raise UsageError(f"{target} has no object {dotted!r}{hint}")
-        found = getattr(found, part)
-    return found
-
-
-def _make(found: object, text: str) -> Model:
-    """The instance itself, or what the class or function makes."""
-    if isinstance(found, type) or (callable(found) and not hasattr(found, "predict")):
-        try:
-            found = found()
-        except Exception as error:
-            raise UsageError(
-                f"calling {text} without arguments failed: {type(error).__name__}: {error}"
-            ) from error
-    return cast("Model", found)

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from pathlib import PurePath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from batchscore.errors import UsageError
+from batchscore.extensions import OUTPUT_FORMATS
+from batchscore.importing import made
 from batchscore.sinks.csv import CsvExporter
 from batchscore.sinks.jsonl import JsonLinesExporter
 from batchscore.sinks.parquet import ParquetExporter
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
-    from batchscore.config import OutputFormat
     from batchscore.sinks.base import Exporter
 
-__all__ = ["check_schema", "exporter", "output_format_of"]
+__all__ = ["exporter", "output_format_of"]
 
-_SUFFIXES: dict[str, OutputFormat] = {
+_METHODS = ("export", "check_schema")
+_SUFFIXES = {
     ".arrow": "arrow",
     ".ipc": "arrow",
     ".feather": "arrow",
@@ -30,31 +30,40 @@ _SUFFIXES: dict[str, OutputFormat] = {
 }
 
 
-def output_format_of(out: str, given: str | None) -> OutputFormat:
+def output_format_of(out: str, given: str | None) -> str:
     """The format to write: the given one, else by the suffix of ``out`` (``-``: Arrow).
+
+    The suffix of a registered format is its name.
 
     Raises:
         UsageError: the suffix, or the given format, is none that can be written.
     """
     if given is not None:
-        for known in _SUFFIXES.values():
-            if given == known:
-                return known
-        formats = ", ".join(dict.fromkeys(_SUFFIXES.values()))
-        raise UsageError(f"--output-format {given!r} is not one of {formats}")
+        if OUTPUT_FORMATS.is_known(given):
+            return given
+        choice = OUTPUT_FORMATS.choice(given)
+        raise UsageError(f"--output-format {given!r} is not one of {choice}")
     if out == "-":
         return "arrow"
-    suffix = PurePath(out).suffix
-    if suffix.lower() not in _SUFFIXES:
-        raise UsageError(
-            f"the suffix of '{out}' tells no format to write: end it in .arrow, .parquet, .csv or "
-            ".jsonl, or give --output-format"
-        )
-    return _SUFFIXES[suffix.lower()]
+    suffix = PurePath(out).suffix.lower()
+    if suffix in _SUFFIXES:
+        return _SUFFIXES[suffix]
+    registered = OUTPUT_FORMATS.registered()
+    if suffix[1:] in registered:
+        return suffix[1:]
+    others = "".join(f", .{name}" for name in registered)
+    raise UsageError(
+        f"the suffix of '{out}' tells no format to write: end it in .arrow, .parquet, .csv, "
+        f".jsonl{others}, or give --output-format"
+    )
 
 
 def exporter(output_format: str) -> Exporter | None:
-    """What writes the format; None for Arrow, which the sealed file already is."""
+    """What writes the format; None for Arrow, which the sealed file already is.
+
+    Raises:
+        UsageError: what a package registered for it is no exporter.
+    """
     match output_format:
         case "arrow":
             return None
@@ -64,14 +73,11 @@ def exporter(output_format: str) -> Exporter | None:
             return CsvExporter()
         case "jsonl":
             return JsonLinesExporter()
-    raise ValueError(f"no exporter writes {output_format!r}")
-
-
-def check_schema(output_format: str, schema: pa.Schema) -> None:
-    """Find out before the first request what the format could not hold after the last.
-
-    Raises:
-        UsageError: a column is of a type that the format does not have.
-    """
-    if output_format == "parquet":
-        ParquetExporter.check_schema(schema)
+    if not OUTPUT_FORMATS.is_known(output_format):
+        raise ValueError(f"no exporter writes {output_format!r}")
+    found, where = OUTPUT_FORMATS.load(output_format)
+    if isinstance(found, type):
+        OUTPUT_FORMATS.check(found, where, _METHODS)
+    found = made(found, where, "export")
+    OUTPUT_FORMATS.check(found, where, _METHODS)
+    return cast("Exporter", found)

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from batchscore.jsontext import json_texts, scalar_texts
-from batchscore.sinks.sealed import open_sealed, pieces, record_batches
+from batchscore.sinks.base import FormatWriter
+from batchscore.sinks.sealed import pieces
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
 _PIECE_BYTES = 8 * 2**20
 
 
-class CsvExporter:
+class CsvExporter(FormatWriter):
     """Writes UTF-8 with a header row, commas and line feeds.
 
     A null is an empty cell and ``""`` the empty text. Numbers and booleans stand bare, text,
@@ -24,14 +25,12 @@ class CsvExporter:
     writer would write 3.0 as 3, which readers that guess types take for an integer.
     """
 
-    def export(self, partial: Path, out: Path) -> None:
-        """Write the rows of ``partial`` to ``out``."""
-        with open_sealed(partial) as reader, out.open("wb") as file:
-            header = _quoted(pa.array(reader.schema.names, pa.large_string()))
-            file.write(",".join(header.to_pylist()).encode() + b"\n")
-            for batch in record_batches(reader):
-                for piece in pieces(batch, _PIECE_BYTES):
-                    file.write(_lines(piece))
+    def write(self, schema: pa.Schema, batches: Iterator[pa.RecordBatch], file: BinaryIO) -> None:
+        """See ``FormatWriter``."""
+        header = _quoted(pa.array(schema.names, pa.large_string()))
+        file.write(",".join(header.to_pylist()).encode() + b"\n")
+        for batch in batches:
+            file.writelines(_lines(piece) for piece in pieces(batch, _PIECE_BYTES))
 
 
 def _lines(batch: pa.RecordBatch) -> memoryview:

@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from batchscore.jsontext import json_texts
-from batchscore.sinks.sealed import open_sealed, pieces, record_batches
+from batchscore.sinks.base import FormatWriter
+from batchscore.sinks.sealed import pieces
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
 _PIECE_BYTES = 8 * 2**20
 
 
-class JsonLinesExporter:
+class JsonLinesExporter(FormatWriter):
     """Writes UTF-8 lines that end in a line feed; a null is written as ``null``."""
 
-    def export(self, partial: Path, out: Path) -> None:
-        """Write the rows of ``partial`` to ``out``."""
-        with open_sealed(partial) as reader, out.open("wb") as file:
-            for batch in record_batches(reader):
-                for piece in pieces(batch, _PIECE_BYTES):
-                    file.write(_lines(piece))
+    def write(self, schema: pa.Schema, batches: Iterator[pa.RecordBatch], file: BinaryIO) -> None:
+        """See ``FormatWriter``."""
+        for batch in batches:
+            file.writelines(_lines(piece) for piece in pieces(batch, _PIECE_BYTES))
 
 
 def _lines(batch: pa.RecordBatch) -> memoryview:

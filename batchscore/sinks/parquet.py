@@ -23,6 +23,8 @@ class ParquetExporter:
     A row group is as many whole record batches as reach 128k rows or 64 MiB.
     """
 
+    is_text = False
+
     def export(self, partial: Path, out: Path) -> None:
         """Write the rows of ``partial`` to ``out``."""
         with open_sealed(partial) as reader, parquet_writer(out, reader.schema) as writer:
@@ -37,8 +39,7 @@ class ParquetExporter:
             if rows:
                 _write_group(writer, group, reader.schema)
 
-    @staticmethod
-    def check_schema(schema: pa.Schema) -> None:
+    def check_schema(self, schema: pa.Schema) -> None:
         """Raise UsageError where Parquet has no form for a column's type, or for nulls of it."""
         for field in schema:
             # With a null in it, as some types find out only then that they have no form for one.

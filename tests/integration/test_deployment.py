@@ -19,7 +19,7 @@ from batchscore.errors import (
 )
 
 
-def test_specs_and_predictions_as_in_the_original_client():
+def test_specs_and_predictions_are_those_of_the_original_client():
     """Features are told, and rows go in and out as dicts."""
     with FaultServer(*LINEAR, token="t") as server:
         with batchscore.Deployment(server.url, "t") as deployment:

@@ -186,7 +186,9 @@ def array_column(form: str, folder) -> pa.Array:
     "form",
     ["tensor", "nested lists", "flat fixed-size lists", "nested fixed-size lists", ".npy paths"],
 )
-def test_arrays_in_every_column_form_and_both_encodings(tmp_path, score_table, form, tensor_json):
+def test_arrays_arrive_bit_for_bit_from_every_column_form_in_both_encodings(
+    tmp_path, score_table, form, tensor_json
+):
     """Arrays arrive bit for bit, in the encoding that the specification asks for."""
     table = pa.table({"a": array_column(form, tmp_path)})
     with FaultServer(*ARRAY, tensor_json=tensor_json) as server:

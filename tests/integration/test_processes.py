@@ -153,7 +153,7 @@ def test_wide_rows_are_cut_into_the_same_chunks(tmp_path):
 
 
 @pytest.mark.parametrize("count", [0, 1, 30])
-def test_fewer_chunks_than_processes(tmp_path, count):
+def test_a_job_of_fewer_chunks_than_processes_ends_as_ever(tmp_path, count):
     """A job that is over before the others are there ends as ever."""
     source = write_rows(tmp_path / "in.csv", count)
     with FaultServer(*CLASSIFIER) as server:
@@ -166,7 +166,7 @@ def test_fewer_chunks_than_processes(tmp_path, count):
     assert children(os.getpid()) == []
 
 
-def test_standard_input_and_standard_output(tmp_path):
+def test_standard_input_and_output_are_shared_out_like_files(tmp_path):
     """What can be read only once is shared out like any other input."""
     source = write_rows(tmp_path / "in.csv", 4000)
     with Joined(LINEAR, 2) as server:
@@ -204,7 +204,7 @@ print(report.rows_scored)
     assert (done.stdout, done.stderr) == ("once\n4000\n", "")
 
 
-def test_a_table_in_memory(tmp_path):
+def test_a_table_in_memory_is_shared_out_too(tmp_path):
     """score_table shares the work out as well."""
     table = pa.table({"x": pa.array(range(4000), pa.int64())})
     with Joined(LINEAR, 2) as server:
@@ -214,7 +214,7 @@ def test_a_table_in_memory(tmp_path):
     assert scored["predicted_y"].to_pylist() == [2.0 * n + 1 for n in range(4000)]
 
 
-def test_rescoring(tmp_path):
+def test_rescoring_is_shared_out_too(tmp_path):
     """Rescoring shares its rows out too, and what it makes of the output is the same."""
     source = write_rows(tmp_path / "in.parquet", 6000)
     refused = faults.refuse_rows(lambda row: row["x"] % 2 == 0)
@@ -252,7 +252,7 @@ def test_pictures_are_read_by_who_sends_them(tmp_path):
 # Trouble.
 
 
-def test_faults_and_bad_rows(tmp_path):
+def test_under_faults_only_refused_rows_fail(tmp_path):
     """Under mixed faults every row is scored, and only rows that the server refuses fail."""
     source = write_rows(tmp_path / "in.parquet", 6000)
     poison = {11, 40, 41, 2999, 5999}
@@ -324,7 +324,7 @@ def test_one_probe_at_a_time_while_the_deployment_is_away(tmp_path, caplog):
     assert sum("is away" in line for line in told) == sum("is back" in line for line in told) == 1
 
 
-def test_an_outage_that_takes_too_long(tmp_path):
+def test_an_outage_that_takes_too_long_ends_the_whole_job(tmp_path):
     """--max-outage ends the whole job, with its own exit code."""
     source = write_rows(tmp_path / "in.parquet", 8000)
     with Joined(LINEAR, 2, keep_requests=False) as server:
@@ -387,7 +387,7 @@ def test_requests_in_flight_are_shared_out(tmp_path):
         assert server.max_in_flight == report.concurrency == 5
 
 
-def test_fewer_requests_than_processes(tmp_path):
+def test_fewer_requests_than_processes_leave_fewer_processes(tmp_path):
     """--concurrency 1 leaves one process, which sends one request at a time."""
     source = write_rows(tmp_path / "in.parquet", 2000)
     with FaultServer(*LINEAR, delay_s=0.01, keep_requests=False) as server:
@@ -439,7 +439,7 @@ def joined(process: subprocess.Popen[str], server: FaultServer) -> list[int]:
 
 
 @pytest.mark.parametrize("again", [1, 3])
-def test_killed_then_resumed_with_another_number_of_processes(tmp_path, again):
+def test_a_killed_job_is_resumed_with_any_number_of_processes(tmp_path, again):
     """The first process killed leaves no other behind, and any number goes on with its work."""
     with Joined(LINEAR, 2, keep_requests=False) as server:
         words = long_job(tmp_path, server)
@@ -460,7 +460,7 @@ def test_killed_then_resumed_with_another_number_of_processes(tmp_path, again):
     assert (tmp_path / "out.arrow").read_bytes() == (tmp_path / "whole.arrow").read_bytes()
 
 
-def test_a_worker_that_is_killed(tmp_path):
+def test_a_worker_that_is_killed_ends_the_job_resumably(tmp_path):
     """One of the other processes gone: 75, said clearly, and --resume goes on."""
     with Joined(LINEAR, 2, keep_requests=False) as server:
         words = long_job(tmp_path, server)
@@ -480,7 +480,7 @@ def test_a_worker_that_is_killed(tmp_path):
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_stopped_by_a_signal(tmp_path, number, code):
+def test_a_signal_stops_all_processes_resumably(tmp_path, number, code):
     """The job ends at once, resumable, and no process is left."""
     with Joined(LINEAR, 2, keep_requests=False) as server:
         process = start(tmp_path, *long_job(tmp_path, server, "--processes", 2))
@@ -519,7 +519,7 @@ def test_an_error_of_the_token_source_ends_the_job(tmp_path):
             )  # fmt: skip
 
 
-def test_a_worker_that_cannot_start(tmp_path, monkeypatch):
+def test_a_worker_that_cannot_start_is_told_as_such(tmp_path, monkeypatch):
     """An interpreter that does not find what it needs is told as such, and the work is kept."""
     source = write_rows(tmp_path / "in.parquet", 8000)
     monkeypatch.setattr("batchscore.processes.child._COMMAND", "raise SystemExit(7)")
@@ -531,7 +531,7 @@ def test_a_worker_that_cannot_start(tmp_path, monkeypatch):
             )  # fmt: skip
 
 
-def test_killed_again_and_again_under_faults(tmp_path):
+def test_a_job_killed_again_and_again_under_faults_loses_no_row(tmp_path):
     """Each time resumed with another number of processes: no row is lost, repeated or misplaced."""
     rng = random.Random(5)
     write_rows(tmp_path / "in.parquet", 20_000)

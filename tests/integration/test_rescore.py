@@ -425,7 +425,7 @@ def test_a_folder_of_pictures_is_its_own_input(tmp_path, monkeypatch):
 # Refused.
 
 
-def test_what_rescore_does_not_work_on(tmp_path):
+def test_what_is_no_output_of_score_is_refused(tmp_path):
     """Each file that is no output of score with its metadata is refused, saying what to do."""
     write_numbers(tmp_path / "in.parquet")
     with FaultServer(*LINEAR, script=refuse({3})) as server:
@@ -530,7 +530,7 @@ def test_killed_at_any_moment_the_output_is_the_old_or_the_new_one(scored):
 
 
 @pytest.mark.parametrize("moment", ["before the merge", "merged", "in its place"])
-def test_killed_at_the_very_end(scored, monkeypatch, moment):
+def test_killed_at_the_very_end_nothing_is_sent_again(scored, monkeypatch, moment):
     """The output is the old or the new one, and the next run sends nothing again."""
     folder, name, server = scored
     out, whole = folder / name, folder / name.replace("out", "whole")
@@ -594,7 +594,7 @@ def test_faults_on_the_way_change_nothing(scored):
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_stopped_by_a_signal(scored, number, code):
+def test_a_signal_leaves_the_output_as_it_was(scored, number, code):
     """The output stands as it was, and --resume goes on."""
     folder, name, server = scored
     old = (folder / name).read_bytes()

@@ -97,7 +97,9 @@ def interrupted(folder: Path, server: FaultServer, *words: object, requests: int
         ("parquet", 4, 40, 3), ("csv", 3, 64, 3), ("jsonl", 8, 10, 4),
     ],
 )  # fmt: skip
-def test_killed_at_any_moment_any_number_of_times(tmp_path, suffix, concurrency, batch_size, most):
+def test_killed_at_any_moment_any_number_of_times_the_file_is_the_same(
+    tmp_path, suffix, concurrency, batch_size, most
+):
     """After kills at random moments the file has the bytes of an unbroken run, and what was sent
     twice is at most the window a kill.
     """
@@ -136,7 +138,7 @@ def test_killed_at_any_moment_any_number_of_times(tmp_path, suffix, concurrency,
     assert 0 < told["rows_resumed"] <= count
 
 
-def test_killed_before_the_first_row_is_scored(tmp_path):
+def test_killed_before_the_first_row_is_scored_the_job_starts_afresh(tmp_path):
     """Nothing is durable then, and the next run starts afresh."""
     write_rows(tmp_path / "in.parquet", 500)
     with FaultServer(*CLASSIFIER, delay_s=0.3) as server:
@@ -149,7 +151,9 @@ def test_killed_before_the_first_row_is_scored(tmp_path):
 
 @pytest.mark.parametrize("suffix", FORMATS)
 @pytest.mark.parametrize("moment", ["sealed", "exported", "linked", "unlinked", "identity removed"])
-def test_killed_between_the_last_row_and_the_end(tmp_path, suffix, moment, monkeypatch):
+def test_killed_between_the_last_row_and_the_end_resuming_mends_it(
+    tmp_path, suffix, moment, monkeypatch
+):
     """A kill while the output is put in its place leaves nothing that resuming does not mend."""
     write_rows(tmp_path / "in.csv", 300, bad=(5,))
     out = tmp_path / f"out.{suffix}"
@@ -241,7 +245,7 @@ def test_what_was_learned_from_the_first_answer_is_not_learned_anew(tmp_path):
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_stopped_by_a_signal_then_resumed(tmp_path, number, code):
+def test_a_job_stopped_by_a_signal_is_resumed(tmp_path, number, code):
     """The run ends within the second, says how to go on, and all that was written is durable."""
     write_rows(tmp_path / "in.parquet", 4000)
     with FaultServer(*LINEAR, delay_s=0.02) as server:
@@ -317,7 +321,7 @@ def test_work_in_progress_that_is_removed_is_noticed_while_the_run_goes_on(tmp_p
     assert "cannot write 'out.arrow.partial': No such file or directory" in told
 
 
-def test_an_output_folder_that_is_gone_at_the_end(tmp_path):
+def test_an_output_folder_that_is_gone_at_the_end_costs_no_request(tmp_path):
     """With the work elsewhere it is found at the end, and going on sends nothing again."""
     write_rows(tmp_path / "in.parquet", 100)
     (tmp_path / "place").mkdir()

@@ -37,16 +37,35 @@ import batchscore
 Table = dict[str, Any]
 _MODELS = {"linear": LINEAR, "classifier": CLASSIFIER}
 _OTHER_OUTPUTS = {"z": ("numeric", [1])}
+_ROOT = Path(__file__).parents[2]
 _ANIMALS = ("bird", "cat", "dog")
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """One case of a file."""
+    """One case of a file; ``case`` is empty where the file has but one."""
 
-    name: str
+    file: Path
+    case: str
     promise: str
     tables: Table
+
+    @property
+    def name(self) -> str:
+        """The file and the case, without a suffix."""
+        return f"{self.file.stem} {self.case}".strip()
+
+    def __str__(self) -> str:
+        """Where it stands, what it promises, and what chance there is in it."""
+        case = f", [cases.{self.case}]" if self.case else ""
+        seeds = [f"{place} drawn with seed {seed}" for place, seed in _seeds(self.tables)]
+        return "\n".join(
+            [
+                f"scenario: {self.file.relative_to(_ROOT)}{case}",
+                f"promises: {self.promise}",
+                f"chance: {', '.join(seeds) or 'none'}",
+            ]
+        )
 
 
 def scenarios(folder: Path) -> list[Scenario]:
@@ -56,7 +75,18 @@ def scenarios(folder: Path) -> list[Scenario]:
         tables = tomllib.loads(path.read_text())
         promise, cases = tables.pop("promise"), tables.pop("cases", {})
         for name, case in (cases or {"": {}}).items():
-            found.append(Scenario(f"{path.stem} {name}".strip(), promise, _over(tables, case)))
+            found.append(Scenario(path, name, promise, _over(tables, case)))
+    return found
+
+
+def _seeds(tables: Table, place: str = "") -> list[tuple[str, int]]:
+    """The seeds in tables, each with the table that it stands in."""
+    found = []
+    for key, value in tables.items():
+        if isinstance(value, dict):
+            found += _seeds(value, f"{place}.{key}".lstrip("."))
+        elif key == "seed":
+            found.append((place, value))
     return found
 
 
@@ -70,8 +100,15 @@ def _over(base: Table, more: Table) -> Table:
 
 
 def play(scenario: Scenario, folder: Path) -> None:
-    """Run a scenario in an empty folder and hold it to its bounds."""
-    tables = scenario.tables
+    """Run a scenario in an empty folder and hold it to its bounds; an error names the scenario."""
+    try:
+        _play(scenario.tables, folder)
+    except Exception as error:
+        error.add_note(str(scenario))
+        raise
+
+
+def _play(tables: Table, folder: Path) -> None:
     source = folder / tables["input"].get("file", "in.parquet")
     rows = tables["input"]["rows"]
     write_input(source, rows)

@@ -79,6 +79,13 @@ class Plan:
         return self.batch_size or _AUTO_ROWS
 
     @property
+    def command(self) -> str:
+        """What does the same by hand."""
+        told = {name.replace("_", "-"): value for name, value in asdict(self).items()}
+        words = [f"--{name} {value}" for name, value in told.items() if value is not None]
+        return " ".join(["python tests/soak/run.py", *words])
+
+    @property
     def options(self) -> list[str]:
         """What the command line says of it."""
         words = ["--timeout", f"{self.timeout_s}s", "--max-attempts", "10"]
@@ -141,8 +148,17 @@ def soak(folder: Path, plan: Plan) -> Outcome:
     """Do the job of a plan in an empty folder, and check every row of what it wrote.
 
     Raises:
-        AssertionError: a row is missing, repeated, out of order or wrong, or the job did not end.
+        AssertionError: a row is missing, repeated, out of order or wrong, or the job did not end;
+            its note has the command that does the same again.
     """
+    try:
+        return _soak(folder, plan)
+    except AssertionError as error:
+        error.add_note(f"to see it again: {plan.command}")
+        raise
+
+
+def _soak(folder: Path, plan: Plan) -> Outcome:
     write_input(folder / "in.parquet", plan.rows)
     outcome = Outcome(plan)
     rng = random.Random(plan.seed)

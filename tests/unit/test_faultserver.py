@@ -365,7 +365,7 @@ def test_a_client_that_leaves_ends_a_slow_answer():
         assert scored(server.url) == ANSWERS
 
 
-def test_bodies_that_are_no_answers():
+def test_each_body_that_is_no_answer_is_a_200_bad_in_its_own_way():
     """Each kind of bad 200 is a 200, and bad in its own way."""
     script = [
         faults.html_200(), faults.empty_200(), faults.error_in_200("QUOTA", "no more"),
@@ -598,7 +598,7 @@ async def test_the_server_serves_async_tests():
         await writer.wait_closed()
 
 
-def test_throughput_is_shown(capsys):
+def test_thousands_of_tiny_requests_are_all_answered(capsys):
     """Thousands of tiny requests over a few connections are all answered; the rate is printed."""
     connections, rounds = 4, 1000
     with FaultServerProcess() as server:

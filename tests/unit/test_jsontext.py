@@ -147,7 +147,7 @@ def test_tensors_are_nested_in_their_shape() -> None:
     assert json.loads(texts(turned)[0]) == turned.to_numpy_ndarray()[0].tolist()
 
 
-def test_turned_cubes() -> None:
+def test_turned_cubes_have_their_logical_order() -> None:
     """Axis i of the logical tensor is axis permutation[i] of the data, for three axes as well."""
     kind = pa.fixed_shape_tensor(pa.int16(), [2, 3, 4], permutation=[2, 0, 1])
     storage = pa.array([list(range(24)), list(range(24, 48))], pa.list_(pa.int16(), 24))
@@ -156,7 +156,7 @@ def test_turned_cubes() -> None:
     assert [json.loads(text) for text in texts(cubes)] == expected.tolist()
 
 
-def test_bare_text_of_scalars() -> None:
+def test_bare_text_tells_null_empty_and_infinite_apart() -> None:
     """Bare text has no quotes, keeps null apart from "", and tells NaN and infinities."""
     assert scalar_texts(pa.array(["", None, 'a"'])).to_pylist() == ["", None, 'a"']
     numbers = scalar_texts(pa.array([math.nan, math.inf, -math.inf, None]))

@@ -136,27 +136,27 @@ def read_all(path: Path) -> pa.Table:
 # Resume.
 
 
-def test_resume_goes_on_after_the_last_chunk(interrupted: Interrupted) -> None:
+def test_resuming_goes_on_after_the_last_chunk(interrupted: Interrupted) -> None:
     """A run that ended in good order is resumed with every chunk, and ends in equal bytes."""
     interrupted.leave(interrupted.rows, interrupted.journal)
     assert interrupted.resumed_rows() == 6
 
 
-def test_rows_cut_at_any_byte(interrupted: Interrupted) -> None:
+def test_rows_cut_at_any_byte_cost_no_whole_chunk(interrupted: Interrupted) -> None:
     """Wherever the data ends, resume keeps the whole chunks before and ends in equal bytes."""
     for length in range(len(interrupted.rows) + 1):
         interrupted.leave(interrupted.rows[:length], interrupted.journal)
         assert interrupted.resumed_rows() == rows_before(interrupted.ends, length), length
 
 
-def test_journal_cut_at_any_byte(interrupted: Interrupted) -> None:
+def test_a_journal_cut_at_any_byte_keeps_the_chunks_of_its_lines(interrupted: Interrupted) -> None:
     """Wherever the journal ends, resume keeps the chunks of its whole lines."""
     for length in range(len(interrupted.journal) + 1):
         interrupted.leave(interrupted.rows, interrupted.journal[:length])
         assert interrupted.resumed_rows() == 2 * max(0, length // LINE_BYTES - 1), length
 
 
-def test_any_byte_of_the_rows_damaged(interrupted: Interrupted) -> None:
+def test_a_damaged_byte_of_the_rows_never_gives_a_wrong_file(interrupted: Interrupted) -> None:
     """A damaged byte anywhere in the data costs its chunk and those after, never a wrong file."""
     for position in range(len(interrupted.rows)):
         rows = bytearray(interrupted.rows)
@@ -165,7 +165,9 @@ def test_any_byte_of_the_rows_damaged(interrupted: Interrupted) -> None:
         assert interrupted.resumed_rows() == rows_before(interrupted.ends, position), position
 
 
-def test_any_byte_of_the_journal_damaged(interrupted: Interrupted) -> None:
+def test_a_damaged_byte_of_the_journal_costs_its_line_and_those_after(
+    interrupted: Interrupted,
+) -> None:
     """A damaged byte anywhere in the journal costs its line and those after."""
     for position in range(len(interrupted.journal)):
         journal = bytearray(interrupted.journal)
@@ -174,7 +176,7 @@ def test_any_byte_of_the_journal_damaged(interrupted: Interrupted) -> None:
         assert interrupted.resumed_rows() == 2 * max(0, position // LINE_BYTES - 1), position
 
 
-def test_data_that_never_reached_the_disk(interrupted: Interrupted) -> None:
+def test_data_that_never_reached_the_disk_is_redone(interrupted: Interrupted) -> None:
     """Where a power loss left zeros behind a good journal, the chunks of zeros are redone."""
     for kept in range(interrupted.ends[0], len(interrupted.rows), 8):
         rows = interrupted.rows[:kept] + bytes(len(interrupted.rows) - kept)
@@ -193,7 +195,9 @@ def test_long_tails_are_cut_off(interrupted: Interrupted) -> None:
 
 @settings(max_examples=150, deadline=None)
 @given(data=st.data())
-def test_any_mixture_of_damage(interrupted: Interrupted, data: st.DataObject) -> None:
+def test_no_mixture_of_damage_gives_a_wrong_file(
+    interrupted: Interrupted, data: st.DataObject
+) -> None:
     """Cuts, garbage and foreign tails in both files at once never give a wrong file."""
 
     def damaged(whole: bytes) -> bytes:
@@ -204,7 +208,7 @@ def test_any_mixture_of_damage(interrupted: Interrupted, data: st.DataObject) ->
     interrupted.resumed_rows()
 
 
-def test_resume_after_seal(work: Path) -> None:
+def test_a_kill_after_sealing_loses_nothing(work: Path) -> None:
     """A kill between sealing and committing loses nothing: all rows are there, bytes are equal."""
     folder = work / "sealed.partial"
     first = write(folder, BATCHES)
@@ -214,7 +218,7 @@ def test_resume_after_seal(work: Path) -> None:
     assert write(folder, BATCHES, resume=True) == first
 
 
-def test_resume_many_times(work: Path) -> None:
+def test_a_job_resumed_many_times_gives_the_same_bytes(work: Path) -> None:
     """A job that is stopped after each chunk gives the bytes of an unbroken one."""
     folder = work / "often.partial"
     for count, item in enumerate(BATCHES):
@@ -235,7 +239,7 @@ def test_resume_many_times(work: Path) -> None:
     ],
     ids=["not asked to", "another job", "other metadata", "other columns"],
 )
-def test_starts_afresh(
+def test_what_is_not_the_same_job_starts_afresh(
     work: Path, schema: pa.Schema, identity: dict[str, object], *, resume: bool
 ) -> None:
     """Only the same job with the same schema is resumed, and only when asked."""
@@ -249,7 +253,9 @@ def test_starts_afresh(
 
 
 @pytest.mark.parametrize("missing", ["rows.arrow", "journal", "job.json"])
-def test_a_file_is_missing(interrupted: Interrupted, missing: str) -> None:
+def test_where_a_file_is_missing_the_job_starts_afresh(
+    interrupted: Interrupted, missing: str
+) -> None:
     """Where one of the three files is gone, there is nothing to resume: the job starts afresh."""
     interrupted.leave(interrupted.rows, interrupted.journal)
     (interrupted.folder / missing).unlink()
@@ -257,7 +263,7 @@ def test_a_file_is_missing(interrupted: Interrupted, missing: str) -> None:
     assert interrupted.resumed_rows() == 0
 
 
-def test_identity_of_what_is_there(tmp_path: Path) -> None:
+def test_the_identity_of_what_is_there_comes_back_as_given(tmp_path: Path) -> None:
     """The identity comes back as it was given, and is None before there is one or if damaged."""
     partial = PartialFile(tmp_path / "out.arrow.partial")
     assert partial.identity() is None
@@ -300,7 +306,7 @@ def rich_table(rows: int) -> pa.Table:
 
 
 @pytest.mark.parametrize("count", [0, 1, 5000])
-def test_sealed_file_opens_everywhere(work: Path, count: int) -> None:
+def test_a_sealed_file_opens_everywhere(work: Path, count: int) -> None:
     """A sealed file of 0, 1 or 5,000 batches is what PyArrow, Feather and Polars expect."""
     schema = pa.schema([("n", pa.int64()), ("s", pa.string())], metadata={"k": "v"})
     partial = PartialFile(work / "count.partial")
@@ -340,7 +346,7 @@ def test_every_type_comes_back(work: Path) -> None:
     assert found.column("tensor").type == table.column("tensor").type
 
 
-def test_two_thousand_columns(work: Path) -> None:
+def test_the_footer_of_two_thousand_columns_is_right(work: Path) -> None:
     """The footer is right for a schema far larger than the data."""
     schema = pa.schema(
         [pa.field(f"column {i}", pa.float32(), metadata={"i": str(i)}) for i in range(2000)]
@@ -360,7 +366,9 @@ def test_two_thousand_columns(work: Path) -> None:
 @given(
     names=st.lists(st.text(max_size=20), min_size=1, max_size=9), counts=st.lists(st.integers(0, 9))
 )
-def test_footer_for_any_schema(work: Path, names: list[str], counts: list[int]) -> None:
+def test_the_footer_is_found_for_any_schema(
+    work: Path, names: list[str], counts: list[int]
+) -> None:
     """Whatever the length of schema and metadata, the list of blocks is aligned and found."""
     schema = pa.schema([(name, pa.int16()) for name in names], metadata={"m": "".join(names)})
     partial = PartialFile(work / "any.partial", sync_interval_s=1000)
@@ -485,7 +493,7 @@ def test_any_bytes_are_a_batch_or_refused(work: Path) -> None:
     assert refused > 10
 
 
-def test_other_columns_are_refused(work: Path) -> None:
+def test_a_batch_with_other_columns_is_refused(work: Path) -> None:
     """A batch with other columns than the schema raises ValueError."""
     partial = PartialFile(work / "other.partial")
     partial.open(SCHEMA, IDENTITY)
@@ -494,7 +502,7 @@ def test_other_columns_are_refused(work: Path) -> None:
     partial.close()
 
 
-def test_calls_out_of_order(tmp_path: Path) -> None:
+def test_calls_out_of_order_are_refused(tmp_path: Path) -> None:
     """Appending before open or after close raises ValueError; close may be called twice."""
     partial = PartialFile(tmp_path / "out.arrow.partial")
     with pytest.raises(ValueError, match="not open"):
@@ -506,7 +514,7 @@ def test_calls_out_of_order(tmp_path: Path) -> None:
         partial.append(BATCHES[0])
 
 
-def test_syncs_once_an_interval(tmp_path: Path) -> None:
+def test_data_is_synced_once_an_interval(tmp_path: Path) -> None:
     """Data is made durable when the interval has passed, on demand, and not in between."""
     now = [0.0]
     partial = PartialFile(tmp_path / "p", sync_interval_s=1.0, clock=lambda: now[0])
@@ -536,7 +544,7 @@ def limit(kind: int, value: int) -> Iterator[None]:
         resource.setrlimit(kind, (soft, hard))
 
 
-def test_write_that_fails_is_resumed(work: Path) -> None:
+def test_a_write_that_fails_is_resumed(work: Path) -> None:
     """When the disk takes no more in the middle of a chunk, what was whole is there afterwards."""
     folder = work / "full.partial"
     partial = PartialFile(folder)
@@ -554,7 +562,7 @@ def test_write_that_fails_is_resumed(work: Path) -> None:
     assert write(folder, BATCHES, resume=True) == write(work / "enough.partial", BATCHES)
 
 
-def test_seal_that_fails_is_resumed(work: Path) -> None:
+def test_a_seal_that_fails_is_resumed(work: Path) -> None:
     """When the footer does not fit, every chunk is there afterwards."""
     folder = work / "footer.partial"
     partial = PartialFile(folder)
@@ -569,7 +577,7 @@ def test_seal_that_fails_is_resumed(work: Path) -> None:
 
 
 @pytest.mark.parametrize("left", range(4))
-def test_no_handles_left(tmp_path: Path, left: int) -> None:
+def test_without_file_handles_opening_says_what_to_do(tmp_path: Path, left: int) -> None:
     """Wherever the file handles run out, opening says so and what to do, and closing is quiet."""
     partial = PartialFile(tmp_path / "out.arrow.partial")
     highest, holes = max(map(int, os.listdir("/proc/self/fd"))), [os.open("/", os.O_RDONLY)]
@@ -598,7 +606,7 @@ def test_messages_say_what_to_do() -> None:
         assert str(error).endswith(words)
 
 
-def test_folder_gone(tmp_path: Path) -> None:
+def test_a_folder_that_is_gone_is_an_output_error(tmp_path: Path) -> None:
     """Where the folder is missing, or vanishes before the end, it is an OutputError."""
     with pytest.raises(OutputError, match="No such file or directory"):
         PartialFile(tmp_path / "gone" / "out.arrow.partial").open(SCHEMA, IDENTITY)
@@ -611,7 +619,7 @@ def test_folder_gone(tmp_path: Path) -> None:
     partial.close()
 
 
-def test_damage_before_seal_is_found(work: Path) -> None:
+def test_damage_before_the_seal_is_found(work: Path) -> None:
     """A file that does not read back as it was written is not handed on."""
     partial = PartialFile(work / "readback.partial")
     partial.open(SCHEMA, IDENTITY)
@@ -671,7 +679,7 @@ def place(
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def test_commit_moves_the_file(place: tuple[Path, Path]) -> None:
+def test_a_commit_moves_the_file_and_leaves_nothing_of_the_work(place: tuple[Path, Path]) -> None:
     """The output appears whole, and of the work in progress nothing stays."""
     folder, out = place
     path = sealed(folder)
@@ -682,7 +690,7 @@ def test_commit_moves_the_file(place: tuple[Path, Path]) -> None:
     assert [item.name for item in out.parent.iterdir()] == ["out.arrow"]
 
 
-def test_commit_spares_what_appeared(place: tuple[Path, Path]) -> None:
+def test_a_commit_spares_an_output_that_appeared_meanwhile(place: tuple[Path, Path]) -> None:
     """An output that appeared meanwhile stands, and so does the work in progress."""
     folder, out = place
     path = sealed(folder)
@@ -693,7 +701,7 @@ def test_commit_spares_what_appeared(place: tuple[Path, Path]) -> None:
     assert resumable_rows(folder) == 8
 
 
-def test_commit_overwrites_when_told(place: tuple[Path, Path]) -> None:
+def test_a_commit_overwrites_only_when_told(place: tuple[Path, Path]) -> None:
     """With overwrite the old output is replaced at once."""
     folder, out = place
     path = sealed(folder)
@@ -704,7 +712,7 @@ def test_commit_overwrites_when_told(place: tuple[Path, Path]) -> None:
     assert not folder.exists()
 
 
-def test_commit_of_an_export(tmp_path: Path) -> None:
+def test_a_commit_moves_an_export_as_well(tmp_path: Path) -> None:
     """Another format is moved as well, and the sealed file goes with the folder."""
     partial = PartialFile(tmp_path / "out.csv.partial")
     sealed(partial.folder)
@@ -713,7 +721,7 @@ def test_commit_of_an_export(tmp_path: Path) -> None:
     assert [item.name for item in tmp_path.iterdir()] == ["out.csv"]
 
 
-def test_commit_to_a_folder_that_is_gone(place: tuple[Path, Path]) -> None:
+def test_a_commit_to_a_folder_that_is_gone_is_an_output_error(place: tuple[Path, Path]) -> None:
     """If the output's folder is gone, it is an OutputError that names the output."""
     folder, out = place
     path = sealed(folder)
@@ -722,7 +730,7 @@ def test_commit_to_a_folder_that_is_gone(place: tuple[Path, Path]) -> None:
     assert path.exists()
 
 
-def test_kill_while_committing_harms_nothing(tmp_path: Path) -> None:
+def test_a_kill_while_committing_harms_nothing(tmp_path: Path) -> None:
     """A kill between the two names of the file leaves an output that resuming does not touch."""
     folder, out = tmp_path / "out.arrow.partial", tmp_path / "out.arrow"
     path = sealed(folder)
@@ -735,7 +743,7 @@ def test_kill_while_committing_harms_nothing(tmp_path: Path) -> None:
     assert out.read_bytes() == whole
 
 
-def test_discard_spares_foreign_files(tmp_path: Path) -> None:
+def test_discarding_spares_foreign_files(tmp_path: Path) -> None:
     """Discarding removes our files, and the folder only if nothing else is in it."""
     folder = tmp_path / "out.arrow.partial"
     PartialFile(folder).discard()
@@ -749,7 +757,7 @@ def test_discard_spares_foreign_files(tmp_path: Path) -> None:
     assert not folder.exists()
 
 
-def test_folder_of_an_output() -> None:
+def test_the_work_stands_beside_the_output_or_where_it_is_told() -> None:
     """Work in progress is beside the output, or in the folder for it."""
     assert partial_folder(Path("a/out.csv")) == Path("a/out.csv.partial")
     assert partial_folder(Path("a/out.csv"), Path("w")) == Path("w/out.csv.partial")

@@ -5,11 +5,18 @@ import subprocess
 import sys
 
 import batchscore
+from batchscore import extending
 
 NAMES = {
     "AsyncDeployment", "BatchscoreError", "Deployment", "FeatureSpec", "InputError",
     "PredictionError", "RunReport", "StoppedError", "TemporaryError", "UsageError",
     "rescore", "rescore_async", "score", "score_async", "score_table",
+}  # fmt: skip
+
+EXTENDING = {
+    "BaseProtocol", "FeatureSpec", "FormatReader", "FormatWriter", "ModelSignature",
+    "PlainProtocol", "ReadOptions", "Request", "Response", "RowBatch", "RowFailure",
+    "Treatment", "parse_json", "text_field",
 }  # fmt: skip
 
 
@@ -18,6 +25,12 @@ def test_the_public_names_are_these_and_each_can_be_imported():
     assert set(batchscore.__all__) == NAMES
     assert all(getattr(batchscore, name).__doc__ for name in NAMES)
     assert set(dir(batchscore)) >= NAMES
+
+
+def test_what_an_extension_may_rely_on_is_this():
+    """Other packages import from batchscore.extending alone, and each name there says its use."""
+    assert set(extending.__all__) == EXTENDING
+    assert all(getattr(extending, name).__doc__ for name in EXTENDING)
 
 
 def test_a_name_that_is_not_there_is_an_attribute_error():

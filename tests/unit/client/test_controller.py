@@ -1,11 +1,9 @@
 """The overload controllers, under simulated time: no sleeping, no sockets."""
 
-import importlib.util
 import math
-import sys
-from pathlib import Path
 
 import pytest
+import simulate_overload as simulate
 
 from batchscore.client.controller import (
     AdaptiveLimit,
@@ -15,17 +13,6 @@ from batchscore.client.controller import (
     SliceSize,
 )
 
-
-def _script():
-    path = Path(__file__).parents[3] / "scripts" / "simulate_overload.py"
-    spec = importlib.util.spec_from_file_location("simulate_overload", path)
-    script = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = script  # dataclasses look their module up
-    spec.loader.exec_module(script)
-    return script
-
-
-simulate = _script()
 Server, Simulation, always, step = (
     simulate.Server,
     simulate.Simulation,

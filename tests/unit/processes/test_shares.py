@@ -40,7 +40,7 @@ async def test_the_rate_and_the_retry_budget_are_divided():
         assert budget.reserve(0.0) == pytest.approx(parts / RetryBudget.PER_SECOND)
 
 
-def test_how_many_processes_there_are():
+def test_there_are_as_many_processes_as_have_something_to_do():
     """As many as asked for, one a core for auto, and none that had no request to send."""
     assert process_count(config()) == 1
     assert process_count(config(processes=4)) == 4

@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchscore.errors import UsageError
-from batchscore.sinks import check_schema, exporter, output_format_of
+from batchscore.sinks import exporter, output_format_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -94,7 +94,7 @@ RICH = pa.table(
 # CSV.
 
 
-def test_csv_text(tmp_path: Path) -> None:
+def test_csv_has_one_exact_text_for_each_type(tmp_path: Path) -> None:
     """Each type has one exact form of cell; null is nothing at all, "" is quoted."""
     lines = export(tmp_path, "csv", RICH).read_text(encoding="utf-8").split("\n")
     assert lines[0] == ",".join(f'"{name}"' for name in RICH.schema.names)
@@ -197,7 +197,7 @@ def test_csv_round_trips(work: Path, rows: Sequence[tuple[Any, ...]]) -> None:
 # JSON Lines.
 
 
-def test_jsonl_values(tmp_path: Path) -> None:
+def test_jsonl_says_every_value_exactly_and_nulls_too(tmp_path: Path) -> None:
     """Each row is an object with every column, numbers exact, nulls said."""
     rows = json_rows(export(tmp_path, "jsonl", RICH))
     assert [list(row) for row in rows] == [RICH.schema.names] * 3
@@ -309,14 +309,14 @@ def test_parquet_without_rows_has_its_schema(tmp_path: Path) -> None:
     assert found.schema.metadata == table.schema.metadata
 
 
-def test_parquet_refuses_early(tmp_path: Path) -> None:
+def test_parquet_refuses_what_it_has_no_type_for_early(tmp_path: Path) -> None:
     """A type that Parquet does not have is found from the schema, and named with its column."""
     schema = pa.schema([("fine", pa.int8()), ("hollow", pa.struct([]))])
     with pytest.raises(UsageError, match="'hollow'"):
-        check_schema("parquet", schema)
-    for output_format in ("arrow", "csv", "jsonl"):
-        check_schema(output_format, schema)
-    check_schema("parquet", RICH.schema)
+        exporter("parquet").check_schema(schema)
+    for output_format in ("csv", "jsonl"):
+        exporter(output_format).check_schema(schema)
+    exporter("parquet").check_schema(RICH.schema)
 
 
 # All of them.
@@ -340,7 +340,9 @@ def arrow_memory() -> Iterator[pa.MemoryPool]:
 
 
 @pytest.mark.parametrize("output_format", ["csv", "jsonl"])
-def test_memory_is_flat(tmp_path: Path, arrow_memory: pa.MemoryPool, output_format: str) -> None:
+def test_an_export_holds_only_some_batches_in_memory(
+    tmp_path: Path, arrow_memory: pa.MemoryPool, output_format: str
+) -> None:
     """A file of 48 MB is exported with no more of it in memory at once than some batches."""
     batch = pa.record_batch({"text": ["a\n" * 500] * 1000, "bytes": [bytes(200)] * 1000})
     sealed = tmp_path / "rows.arrow"
@@ -377,20 +379,22 @@ def test_memory_is_flat(tmp_path: Path, arrow_memory: pa.MemoryPool, output_form
         ("-", "jsonl", "jsonl"),
     ],
 )
-def test_format_of_an_output(out: str, given: str | None, expected: str) -> None:
+def test_the_format_of_an_output_is_told_by_option_or_suffix(
+    out: str, given: str | None, expected: str
+) -> None:
     """The suffix tells the format, an option overrules it, standard output is Arrow."""
     assert output_format_of(out, given) == expected
     assert (exporter(expected) is None) == (expected == "arrow")
 
 
 @pytest.mark.parametrize("out", ["b", "b.xlsx", "b.csv.gz", ".csv", "folder.csv/b"])
-def test_unknown_suffix_names_the_option(out: str) -> None:
+def test_an_unknown_suffix_names_the_option(out: str) -> None:
     """A suffix that tells nothing is a usage error that names the option."""
     with pytest.raises(UsageError, match="--output-format"):
         output_format_of(out, None)
 
 
-def test_unknown_format() -> None:
+def test_an_unknown_format_lists_those_that_are() -> None:
     """A format that is not there is a usage error that lists those that are."""
     with pytest.raises(UsageError, match="arrow, parquet, csv, jsonl"):
         output_format_of("b.csv", "xlsx")

@@ -1,0 +1,49 @@
+# One command for each thing that is done often; `make` alone lists them.
+# ARGS goes to the tool behind the command: make quick ARGS='-k resume'.
+
+PYTHON ?= python3
+BIN := .venv/bin
+ARGS ?=
+LANES ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup hooks quick test slow bench docs docs-check check ci
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' Makefile
+
+setup: ## everything that is needed, into .venv, the package as it stands here
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --editable '.[dev]'
+
+hooks: ## let git run the checks before each commit
+	$(BIN)/pre-commit install
+
+quick: ## the quick tests, below a minute
+	$(BIN)/pytest -q -n 2 tests/unit tests/test_habits.py $(ARGS)
+
+test: ## all tests, with what they cover
+	$(BIN)/pytest -q -n 2 --cov $(ARGS)
+
+slow: ## the slow lanes, about an hour, figures at the end; LANES='soak flat' for some of them
+	$(BIN)/python scripts/slow_lanes.py $(LANES)
+
+bench: ## the benchmark, some ten minutes; ARGS=--quick for few rows
+	$(BIN)/python benchmarks/run.py $(ARGS)
+
+docs: ## write what is generated in docs/ anew
+	$(BIN)/python scripts/write_docs.py
+
+docs-check: ## is what is generated in docs/ up to date?
+	$(BIN)/python scripts/write_docs.py --check
+
+check: docs-check ## style, types, layers, docs, habits: what the hooks look at, half a minute
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest -q tests/test_habits.py
+	git diff --check HEAD
+
+ci: ## all that must pass before work lands, in a clone of its own
+	bash .ci/run
