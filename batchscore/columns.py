@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from math import prod
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Self
 
+import pyarrow as pa
+
+from batchscore.codecs import ImageFolder
 from batchscore.errors import InputError, UsageError
 from batchscore.nearest import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    import pyarrow as pa
-
+    from batchscore.config import ScoreConfig
+    from batchscore.readers import OpenedInput
     from batchscore.schema import FeatureSpec, ModelSignature
 
 _MEANT = " (did you mean {!r}?)"
@@ -32,6 +35,36 @@ class Source:
     feature: str
     columns: tuple[str, ...]
     is_packed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """What is sent of the rows.
+
+    Attributes:
+        sources: where each input feature comes from, in the signature's order.
+        columns: what they need of the input, each once.
+        folder: where the files are that cells name, where that is known.
+    """
+
+    sources: tuple[Source, ...]
+    columns: pa.Schema
+    folder: ImageFolder | None
+
+    @classmethod
+    def of(cls, signature: ModelSignature, opened: OpenedInput, config: ScoreConfig) -> Self:
+        """What is sent of an input to a deployment; raises as ``feature_sources`` does."""
+        schema = opened.reader.schema
+        sources = feature_sources(
+            signature, schema, config.map, config.pack, is_pictures=opened.is_pictures
+        )
+        # One column may serve several features.
+        names = dict.fromkeys(column for source in sources for column in source.columns)
+        base, root = opened.image_base, opened.image_root
+        if config.image_root is not None:
+            base = root = config.image_root
+        folder = ImageFolder(base, root) if base is not None and root is not None else None
+        return cls(sources, pa.schema([schema.field(name) for name in names]), folder)
 
 
 def feature_sources(

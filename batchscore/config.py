@@ -28,6 +28,8 @@ from batchscore.units import Duration, MaxFailedRows, RateLimit, Size
 
 Probs = Literal["struct", "list", "none"]
 Token = str | Callable[[], str | None] | None
+AUTO_ROWS = 1024
+"""Rows of a chunk at most, where the data decides."""
 
 
 def _split_commas(value: object) -> object:
@@ -278,6 +280,16 @@ class ScoreConfig(EndpointConfig, SendingConfig):
         except LookupError:
             raise ValueError(f"{value!r} is no encoding Python knows") from None
         return value
+
+    @property
+    def batch_rows(self) -> int | None:
+        """The rows that were asked for in a request; None: the data and the deployment decide."""
+        return None if self.batch_size == "auto" else self.batch_size
+
+    @property
+    def chunk_rows(self) -> int:
+        """The rows of a chunk at most, and so of a request."""
+        return self.batch_rows or AUTO_ROWS
 
     def output_options(self) -> dict[str, Any]:
         """What of the options shows in the output file, for its metadata and for resume."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from contextlib import asynccontextmanager, closing
-from typing import TYPE_CHECKING, Literal, TypeVar
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal, Self, TypeVar
 
 from batchscore.client.client import Client
 from batchscore.client.controller import SliceSize
@@ -19,17 +20,15 @@ from batchscore.errors import MetadataError, RefusedError, UsageError
 from batchscore.metrics import RunMetrics
 from batchscore.protocols import AUTO, PROTOCOLS, asked, recognised
 from batchscore.protocols import protocol as protocol_named
-from batchscore.readers.chunks import AUTO_ROWS
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
-    from contextlib import AbstractAsyncContextManager
+    from collections.abc import AsyncIterator
 
     from batchscore.client.token import Token
     from batchscore.config import EndpointConfig, ScoreConfig
-    from batchscore.offload import Offload
     from batchscore.protocols.base import WireProtocol
-    from batchscore.runtime import Runtime
+    from batchscore.runtime import Ground
+    from batchscore.schema import ModelSignature
     from batchscore.units import Rate
 
 E = TypeVar("E", bound="EndpointConfig")
@@ -39,39 +38,100 @@ _NOT_HERE = frozenset({404, 405, 410})
 _log = logging.getLogger("batchscore")
 
 
-async def with_protocol(config: E, *, offload: Offload, runtime: Runtime) -> E:
+@dataclass(frozen=True)
+class Limits:
+    """How much may be sent, by all processes of a job together, and how long it is tried.
+
+    Attributes:
+        concurrency: requests in flight.
+        max_attempts: tries of one request.
+        rate: requests or rows a second.
+        retry: statuses that are treated otherwise.
+        max_outage_s: how long the deployment may be away.
+        max_rows: rows in a request; None: as many as there are.
+        timeout_s: requests that come near it get smaller; None: only 413 makes them so.
+    """
+
+    concurrency: int | Literal["auto"] = 1
+    max_attempts: int = 3
+    rate: Rate | None = None
+    retry: RetryTable = field(default_factory=RetryTable)
+    max_outage_s: float = 0.0
+    max_rows: int | None = None
+    timeout_s: float | None = None
+
+    @classmethod
+    def of(cls, config: ScoreConfig) -> Self:
+        """The limits of a job."""
+        return cls(
+            concurrency=config.concurrency,
+            max_attempts=config.max_attempts,
+            rate=config.rate_limit,
+            retry=config.retry,
+            max_outage_s=config.max_outage,
+            max_rows=config.chunk_rows,
+            # A size that was asked for gives way to a 413 alone.
+            timeout_s=config.timeout if config.batch_rows is None else None,
+        )
+
+
+@dataclass(frozen=True)
+class Connection:
+    """A deployment that can be sent requests.
+
+    Attributes:
+        endpoint: where it is.
+        protocol: what it speaks.
+        client: sends, as far as the share of this process allows.
+        share: the part of the limits that is this process's own.
+    """
+
+    endpoint: Endpoint
+    protocol: WireProtocol
+    client: Client
+    share: Share
+
+
+@dataclass(frozen=True)
+class Target:
+    """The deployment of a run, and what is known of its model.
+
+    Attributes:
+        connection: to the deployment.
+        signature: what it publishes, with what the user tells besides.
+        are_outputs_published: the deployment itself tells its outputs.
+    """
+
+    connection: Connection
+    signature: ModelSignature
+    are_outputs_published: bool
+
+
+async def with_protocol(config: E, ground: Ground) -> E:
     """The configuration with the name of the protocol, where it is to be recognised.
 
     The address tells most often; else the deployment is asked for what each protocol would.
 
     Raises:
-        UsageError: it is none that is known.
+        UsageError: the address is none, or it is no protocol that is known.
         UnreachableError: nobody answers at that host.
         RefusedError: the token is refused.
     """
+    endpoint = Endpoint.parse(config.url)
     if config.protocol != AUTO:
         return config
     name = recognised(config.url)
     if name is None:
-        Endpoint.parse(config.url)
-        name = await _asked(config, offload, runtime)
+        name = await _asked(config, endpoint, replace(ground, metrics=RunMetrics()))
     return config.model_copy(update={"protocol": name})
 
 
-async def _asked(config: EndpointConfig, offload: Offload, runtime: Runtime) -> str:
+async def _asked(config: EndpointConfig, endpoint: Endpoint, ground: Ground) -> str:
     for name in asked():
         candidate = config.model_copy(update={"protocol": name})
-        async with connect(
-            candidate,
-            concurrency=1,
-            max_attempts=1,
-            retry=RetryTable(),
-            metrics=RunMetrics(),
-            offload=offload,
-            runtime=runtime,
-        ) as (client, _):
+        async with connect(candidate, ground, Limits(max_attempts=1)) as connection:
             try:
-                await client.signature()
+                await connection.client.signature()
             except MetadataError:
                 continue
             except RefusedError as error:
@@ -79,7 +139,7 @@ async def _asked(config: EndpointConfig, offload: Offload, runtime: Runtime) -> 
                     raise
                 continue
             return name
-    shown, names = Endpoint.parse(config.url).shown, "|".join(PROTOCOLS.built_in)
+    shown, names = endpoint.shown, "|".join(PROTOCOLS.built_in)
     raise UsageError(
         f"{shown} does not show which protocol it speaks; say --protocol {names}, and the whole "
         "address that rows are sent to"
@@ -89,34 +149,18 @@ async def _asked(config: EndpointConfig, offload: Offload, runtime: Runtime) -> 
 @asynccontextmanager
 async def connect(
     config: EndpointConfig,
+    ground: Ground,
+    limits: Limits,
     *,
-    concurrency: int | Literal["auto"],
-    max_attempts: int,
-    retry: RetryTable,
-    metrics: RunMetrics,
-    offload: Offload,
-    runtime: Runtime,
-    rate: Rate | None = None,
-    slice_size: SliceSize | None = None,
-    max_outage_s: float = 0.0,
-    on_retry: Callable[[str, int, float], None] = lambda _code, _attempt, _wait: None,
     share: Share = WHOLE,
     token: Token | None = None,
-) -> AsyncIterator[tuple[Client, WireProtocol]]:
-    """A client for a deployment, and the protocol it speaks; closed at the end.
+) -> AsyncIterator[Connection]:
+    """A connection to a deployment; closed at the end.
 
     Args:
         config: where the deployment is.
-        concurrency: requests in flight, of all processes together.
-        max_attempts: tries of one request.
-        retry: statuses that are treated otherwise.
-        metrics: counts what is sent.
-        offload: runs what blocks.
-        runtime: network and chance.
-        rate: requests or rows a second, of all processes together.
-        slice_size: how many rows a request may have.
-        max_outage_s: how long the deployment may be away.
-        on_retry: told of each retry.
+        ground: what it stands on.
+        limits: how much may be sent.
         share: the part of the limits that is this process's own.
         token: where it is not for the configuration to say.
 
@@ -136,6 +180,7 @@ async def connect(
         ca_bundle=config.ca_bundle,
         proxy=proxy,
     )
+    slice_size = SliceSize(limits.max_rows, limits.timeout_s) if limits.max_rows else None
 
     def read_and_warn() -> str | None:
         token = source.read()
@@ -144,58 +189,26 @@ async def connect(
         return token
 
     with closing(source):
-        async with runtime.transport(options) as transport:
+        async with ground.runtime.transport(options) as transport:
             client = Client(
                 endpoint=endpoint,
                 protocol=protocol,
                 transport=transport,
-                limiter=share.limiter(concurrency, rate),
+                limiter=share.limiter(limits.concurrency, limits.rate),
                 policy=RetryPolicy(
-                    max_attempts, protocol.treatment, moved_treatments(retry), runtime.random
+                    limits.max_attempts,
+                    protocol.treatment,
+                    moved_treatments(limits.retry),
+                    ground.runtime.random,
                 ),
                 read_token=read_and_warn,
                 token=token,
-                metrics=metrics,
-                offload=offload,
+                metrics=ground.metrics,
+                offload=ground.offload,
                 slice_size=slice_size,
-                max_outage_s=max_outage_s,
+                max_outage_s=limits.max_outage_s,
                 secrets=(*headers.values(), *endpoint.secrets, *(proxy.secrets if proxy else ())),
-                on_retry=on_retry,
+                on_retry=ground.on_retry,
                 share=share,
             )
-            yield client, protocol
-
-
-def connect_job(
-    config: ScoreConfig,
-    *,
-    metrics: RunMetrics,
-    offload: Offload,
-    runtime: Runtime,
-    on_retry: Callable[[str, int, float], None],
-    share: Share = WHOLE,
-    token: Token | None = None,
-) -> AbstractAsyncContextManager[tuple[Client, WireProtocol]]:
-    """``connect`` as the configuration of a job says."""
-    # A size that was asked for gives way to a 413 alone.
-    timeout_s = config.timeout if config.batch_size == "auto" else None
-    return connect(
-        config,
-        concurrency=config.concurrency,
-        max_attempts=config.max_attempts,
-        retry=config.retry,
-        rate=config.rate_limit,
-        slice_size=SliceSize(chunk_rows(config), timeout_s=timeout_s),
-        max_outage_s=config.max_outage,
-        metrics=metrics,
-        offload=offload,
-        runtime=runtime,
-        on_retry=on_retry,
-        share=share,
-        token=token,
-    )
-
-
-def chunk_rows(config: ScoreConfig) -> int:
-    """The rows of a chunk, and the most that a request has."""
-    return AUTO_ROWS if config.batch_size == "auto" else config.batch_size
+            yield Connection(endpoint, protocol, client, share)

@@ -14,12 +14,11 @@ import pyarrow as pa
 
 from batchscore.batches import Chunk, RowBatch
 from batchscore.codecs.objects import column_from_objects, objects_from_columns
-from batchscore.config import ClientConfig, RetryTable, configured
-from batchscore.connection import connect, with_protocol
+from batchscore.config import ClientConfig, configured
+from batchscore.connection import Limits, connect, with_protocol
 from batchscore.errors import InputError, PredictionError, UsageError
 from batchscore.metrics import RunMetrics
-from batchscore.offload import Threads
-from batchscore.predictor import Predictions, Predictor
+from batchscore.predictor import Predictor
 from batchscore.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     )
     from typing import Self
 
+    from batchscore.decoding import Predictions
     from batchscore.protocols.base import EncodedRows, RowEncoder, WireProtocol
     from batchscore.schema import FeatureSpec, ModelSignature
 
@@ -69,36 +69,23 @@ class AsyncDeployment:
         self._config = configured(ClientConfig, {"url": url, "token": token, **options})
         self._opened: Predictor | None = None
         self._stack = AsyncExitStack()
-        self._learning = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
-            offload = stack.enter_context(Threads(2))
-            metrics, runtime = RunMetrics(), Runtime()
-            config = await with_protocol(self._config, offload=offload, runtime=runtime)
-            client, protocol = await stack.enter_async_context(
-                connect(
-                    config,
-                    concurrency=config.concurrency,
-                    max_attempts=config.max_attempts,
-                    retry=RetryTable(),
-                    metrics=metrics,
-                    offload=offload,
-                    runtime=runtime,
-                )
-            )
-            signature = await client.signature()
-            predictor = Predictor(
-                protocol=protocol,
-                signature=signature,
-                encoder=_EncoderBySchema(protocol, signature),
-                client=client,
-                offload=offload,
-                metrics=metrics,
+            ground = stack.enter_context(Runtime().ground(RunMetrics()))
+            config = await with_protocol(self._config, ground)
+            limits = Limits(config.concurrency, config.max_attempts)
+            connection = await stack.enter_async_context(connect(config, ground, limits))
+            signature = await connection.client.signature()
+            self._opened = Predictor(
+                connection,
+                signature,
+                _EncoderBySchema(connection.protocol, signature),
+                ground,
                 probs="struct",
                 max_batch_bytes=_MAX_BATCH_BYTES,
             )
-            self._opened, self._offload = predictor, offload
+            self._offload = ground.offload
             self._stack = stack.pop_all()
         return self
 
@@ -115,12 +102,12 @@ class AsyncDeployment:
     @property
     def feature_specs_in(self) -> list[FeatureSpec]:
         """The features that the deployment takes."""
-        return list(self._predictor.signature.inputs)
+        return list(self._predictor.decoding.signature.inputs)
 
     @property
     def feature_specs_out(self) -> list[FeatureSpec]:
         """The features that the deployment gives."""
-        return list(self._predictor.signature.outputs)
+        return list(self._predictor.decoding.signature.outputs)
 
     async def predict(self, **row: Any) -> Row:
         """The prediction for one row, its features given by name."""
@@ -162,30 +149,22 @@ class AsyncDeployment:
             start += len(batch)
 
     async def _predict_batch(self, rows: Sequence[Mapping[str, Any]], start: int = 0) -> list[Row]:
-        if self._predictor.decoder is None:
-            # Classes are learned from the first answer: one request at a time until then.
-            async with self._learning:
-                if self._predictor.decoder is None:
-                    return await self._score(rows, start)
-        return await self._score(rows, start)
-
-    async def _score(self, rows: Sequence[Mapping[str, Any]], start: int) -> list[Row]:
-        columns = await self._offload(_columns, rows, start, self._predictor.signature.inputs)
-        scored = await self._predictor.score(Chunk(0, RowBatch(columns)))
+        predictor = self._predictor
+        columns = await self._offload(_columns, rows, start, predictor.decoding.signature.inputs)
+        scored = await predictor.score(Chunk(0, RowBatch(columns)))
         if scored.failures or scored.predictions is None:
             raise PredictionError({start + row: why for row, why in scored.failures.items()})
         return await self._offload(self._rows, scored.predictions)
 
     def _rows(self, predictions: Predictions) -> list[Row]:
         """The prediction columns as a dict a row."""
-        decoder = self._predictor.decoder
-        assert decoder is not None  # noqa: S101 - a scored row has made it
-        arrays = dict(zip([field.name for field in decoder.fields], predictions, strict=True))
+        decoding = self._predictor.decoding
+        arrays = dict(zip(decoding.schema.names, predictions, strict=True))
         outputs = {
             spec.name: objects_from_columns(
                 spec, [arrays[name] for name in (spec.name, f"{spec.name}_probs") if name in arrays]
             )
-            for spec in self._predictor.signature.outputs
+            for spec in decoding.signature.outputs
         }
         return [
             dict(zip(outputs, values, strict=True))

@@ -12,7 +12,10 @@ from batchscore.schema import FeatureSpec
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from batchscore.config import ScoreConfig
+    import pyarrow as pa
+
+    from batchscore.config import Probs, ScoreConfig
+    from batchscore.protocols.base import WireProtocol
     from batchscore.schema import ModelSignature
 
 NAMELESS = "prediction"
@@ -56,6 +59,13 @@ def without_classes(signature: ModelSignature) -> ModelSignature:
         for spec in signature.outputs
     )
     return replace(signature, outputs=outputs)
+
+
+def unlearned_fields(
+    protocol: WireProtocol, signature: ModelSignature, probs: Probs
+) -> tuple[pa.Field, ...]:
+    """The prediction columns as far as they can be told before the first answer."""
+    return protocol.decoder(without_classes(signature), probs=probs).fields
 
 
 def learned_outputs(

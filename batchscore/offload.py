@@ -15,6 +15,9 @@ T = TypeVar("T")
 
 
 _GRACE_S = 0.5
+# What takes less time than the switches to a thread and back, or little more: one that holds
+# the interpreter's lock would stop the event loop all the same.
+_INLINE_BYTES = 2**20
 
 
 async def uninterrupted(work: Coroutine[Any, Any, T]) -> T:
@@ -38,6 +41,15 @@ class Offload(Protocol):
     async def __call__(
         self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
     ) -> T: ...
+
+
+async def by_size(
+    offload: Offload, size: int, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
+) -> T:
+    """Run work on so many bytes: in a thread if that is many, else at once."""
+    if size > _INLINE_BYTES:
+        return await offload(function, *args, **kwargs)
+    return function(*args, **kwargs)
 
 
 class Threads:

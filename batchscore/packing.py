@@ -13,26 +13,20 @@ from batchscore.codecs.columns import is_numeric, is_text, is_untyped, plain, pl
 from batchscore.errors import InputError
 
 if TYPE_CHECKING:
-    from batchscore.codecs import ImageFolder
-    from batchscore.columns import Source
+    from batchscore.columns import Features, Source
     from batchscore.protocols.base import EncodedRows, RowEncoder, WireProtocol
     from batchscore.schema import ModelSignature
 
 _NUMBER = r"^\s*[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?\s*$"
 
 
-def encoder_of(
-    protocol: WireProtocol,
-    signature: ModelSignature,
-    schema: pa.Schema,
-    sources: tuple[Source, ...],
-    folder: ImageFolder | None,
-) -> RowEncoder:
-    """The protocol's encoder for rows of these columns, behind the packing if there is any.
+def encoder_of(protocol: WireProtocol, signature: ModelSignature, features: Features) -> RowEncoder:
+    """The protocol's encoder for rows of the input, behind the packing if there is any.
 
     Raises:
         InputError: a column's type can never serve its feature.
     """
+    schema, sources, folder = features.columns, features.sources, features.folder
     if not any(source.is_packed for source in sources):
         fields = [schema.field(source.columns[0]) for source in sources]
         return protocol.encoder(signature, fields, folder)

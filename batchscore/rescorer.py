@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ from batchscore.codecs.columns import is_text, plain_type
 from batchscore.endpoint import Endpoint
 from batchscore.errors import InputError, ModelChangedError, UsageError
 from batchscore.job import Job, told
-from batchscore.learned import with_learned, without_classes
+from batchscore.learned import unlearned_fields, with_learned
 from batchscore.nearest import nearest
 from batchscore.observers import NullObserver
 from batchscore.offload import uninterrupted
@@ -18,15 +19,14 @@ from batchscore.readers.failed import FailedRows
 from batchscore.rescored import RescoredOutput
 from batchscore.run import Run, whole_run
 from batchscore.runtime import Runtime
-from batchscore.scorer import score_rows
+from batchscore.scorer import score_rows, target_of
 
 if TYPE_CHECKING:
     from batchscore.config import RescoreConfig, ScoreConfig
+    from batchscore.connection import Target
     from batchscore.finished import FinishedOutput
     from batchscore.metrics import RunReport
     from batchscore.observers import Observer
-    from batchscore.offload import Offload
-    from batchscore.protocols.base import WireProtocol
     from batchscore.schema import ModelSignature
 
 
@@ -43,8 +43,9 @@ async def rescore(
     return await whole_run(run, partial(_rescore, config))
 
 
-async def _rescore(config: RescoreConfig, run: Run, offload: Offload) -> None:
+async def _rescore(config: RescoreConfig, run: Run) -> None:
     Endpoint.parse(config.url)
+    offload = run.ground.offload
     output = RescoredOutput(config, run.runtime)
     run.resumable = output.resumable
     try:
@@ -64,17 +65,12 @@ async def _rescore(config: RescoreConfig, run: Run, offload: Offload) -> None:
             count_scored()
             return
         with await offload(_open, config, run.config, scored, counts.rows) as opened:
-            # The kept columns stay where they are: only predictions come back.
-            nothing = {"keep": "none", "drop": (), "source_column": None, "limit": None}
-            run.config = run.config.model_copy(update=nothing)
-
-            def complete(protocol: WireProtocol, signature: ModelSignature) -> ModelSignature:
-                completed = _completed(run, scored, bool(config.input), protocol, signature)
+            async with target_of(run, opened) as found:
+                target = _completed(run, scored, bool(config.input), found)
                 # Of a run that its options or the deployment did not let begin, none are told.
                 count_scored()
-                return completed
-
-            await score_rows(run, opened, output, offload, None, earlier, complete)
+                # The kept columns stay where they are: only predictions come back.
+                await score_rows(run, target, opened, output, kept=(), limit=None, earlier=earlier)
         await uninterrupted(offload(output.finish))
     finally:
         output.close()
@@ -126,14 +122,8 @@ def _check_same_input(config: ScoreConfig, scored: FinishedOutput, opened: Opene
         )
 
 
-def _completed(
-    run: Run,
-    scored: FinishedOutput,
-    has_input: bool,
-    protocol: WireProtocol,
-    signature: ModelSignature,
-) -> ModelSignature:
-    """The signature with what the output tells of the model.
+def _completed(run: Run, scored: FinishedOutput, has_input: bool, target: Target) -> Target:
+    """The deployment, with what the output tells of its model.
 
     Raises:
         ModelChangedError: it is another model than the one that the output is of.
@@ -144,7 +134,8 @@ def _completed(
             f"the deployment's specification is not the one that {scored.path} was scored with; "
             "two models must not be mixed in one file, so score again"
         )
-    fields = protocol.decoder(without_classes(signature), probs=run.config.probs).fields
+    signature = target.signature
+    fields = unlearned_fields(target.connection.protocol, signature, run.config.probs)
     outputs = [run.config.prefix + field.name for field in fields]
     if scored.schema.names[-1 - len(outputs) : -1] != outputs:
         raise UsageError(
@@ -154,7 +145,8 @@ def _completed(
         )
     if not has_input:
         _check_features(run.config, scored, signature, len(outputs))
-    return with_learned(signature, scored.schema.metadata, no_classes_are_unknown=True)
+    completed = with_learned(signature, scored.schema.metadata, no_classes_are_unknown=True)
+    return replace(target, signature=completed)
 
 
 def _check_features(

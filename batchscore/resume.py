@@ -12,10 +12,8 @@ from batchscore.writer import check_failures
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
-    from batchscore.client.client import Client
+    from batchscore.connection import Connection
     from batchscore.finished import FinishedOutput
-    from batchscore.offload import Offload
-    from batchscore.protocols.base import WireProtocol
     from batchscore.run import Run
 
 _log = logging.getLogger("batchscore")
@@ -24,8 +22,7 @@ _log = logging.getLogger("batchscore")
 async def ends_as_before(
     run: Run,
     finished: FinishedOutput,
-    connection: AbstractAsyncContextManager[tuple[Client, WireProtocol]],
-    offload: Offload,
+    connecting: AbstractAsyncContextManager[Connection],
 ) -> bool:
     """Make the run end as the one that wrote the output; False where it is to be replaced.
 
@@ -36,9 +33,9 @@ async def ends_as_before(
         UsageError: the deployment is another one, and the output is not to be replaced.
         TooManyFailuresError: more rows failed then than the user allows now.
     """
-    if not await _is_same_model(run, finished, connection):
+    if not await _is_same_model(run, finished, connecting):
         return False
-    counts = await offload(finished.counts)
+    counts = await run.ground.offload(finished.counts)
     run.metrics.total_rows = counts.rows
     run.metrics.count_earlier(counts.rows, counts.failed)
     check_failures(run.config.max_failed_rows, run.metrics, counts.rows)
@@ -46,13 +43,11 @@ async def ends_as_before(
 
 
 async def _is_same_model(
-    run: Run,
-    finished: FinishedOutput,
-    connection: AbstractAsyncContextManager[tuple[Client, WireProtocol]],
+    run: Run, finished: FinishedOutput, connecting: AbstractAsyncContextManager[Connection]
 ) -> bool:
     try:
-        async with connection as (client, _):
-            signature = await client.signature()
+        async with connecting as connection:
+            signature = await connection.client.signature()
     except (StoppedError, TemporaryError) as error:
         _log.warning("%s is whole; the deployment was not asked: %s", finished.path, error)
         return True

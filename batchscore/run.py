@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -30,8 +30,7 @@ if TYPE_CHECKING:
 
     from batchscore.config import ScoreConfig
     from batchscore.observers import Observer
-    from batchscore.offload import Offload
-    from batchscore.runtime import Runtime
+    from batchscore.runtime import Ground, Runtime
 
 _STATUS = {
     EXIT_OK: "ok",
@@ -46,11 +45,16 @@ _STATUS = {
 
 @dataclass
 class Run:
-    """What all parts of one run share."""
+    """What all parts of one run share.
+
+    Attributes:
+        ground: what it stands on, inside ``whole_run``.
+    """
 
     config: ScoreConfig
     observer: Observer
     runtime: Runtime
+    ground: Ground = field(init=False)
 
     def __post_init__(self) -> None:
         self.metrics = RunMetrics(clock=self.runtime.clock)
@@ -104,7 +108,7 @@ class Run:
             resumable=message is not None and self.resumable(),
             input=tuple(map(redacted, self.config.inputs)),
             output=redacted(self.config.output),
-            endpoint=shown(self.config.url),
+            endpoint=self._endpoint(),
             fingerprint=self.fingerprint,
             version=__version__,
             started_at=self.started_at.isoformat(timespec="milliseconds"),
@@ -124,6 +128,13 @@ class Run:
             latency_s=metrics.latency.summary(),
         )
 
+    def _endpoint(self) -> str | None:
+        """The address as it may be printed and stored; None for one that is no address."""
+        try:
+            return Endpoint.parse(self.config.url).shown
+        except UsageError:
+            return None
+
     def finish(self, report: RunReport) -> None:
         """Tell the observer and write the reports, whatever the end was."""
         self.observer.on_finish(report)
@@ -137,14 +148,12 @@ class Run:
                     ) from error
 
 
-async def whole_run(
-    run: Run, work: Callable[[Run, Offload], Coroutine[None, None, None]]
-) -> RunReport:
+async def whole_run(run: Run, work: Callable[[Run], Coroutine[None, None, None]]) -> RunReport:
     """Do the work of a run, and report it whatever its end is."""
     try:
         run.check_reports()
-        with run.runtime.offload() as offload:
-            await _worked(work(run, offload))
+        with run.runtime.ground(run.metrics, run.observer.on_retry) as run.ground:
+            await _worked(work(run))
         report = run.report(run.exit_code())
     except BaseException as error:
         if isinstance(error, BatchscoreError):
@@ -161,14 +170,6 @@ async def _worked(work: Coroutine[None, None, None]) -> None:
     except OSError as error:
         ShortageError.check(error)
         raise
-
-
-def shown(url: str) -> str | None:
-    """An address as it may be printed and stored; None for one that is no address."""
-    try:
-        return Endpoint.parse(url).shown
-    except UsageError:
-        return None
 
 
 def exit_code_of(error: BaseException) -> int:

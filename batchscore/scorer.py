@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import nullcontext
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import replace
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from batchscore import __version__
-from batchscore.client.share import WHOLE, Share
+from batchscore.client.share import Share
 from batchscore.client.turns import LocalTurns
-from batchscore.codecs import ImageFolder
-from batchscore.columns import feature_sources, kept_columns
-from batchscore.connection import chunk_rows, connect, connect_job, with_protocol
+from batchscore.columns import Features, kept_columns
+from batchscore.connection import Limits, Target, connect, with_protocol
 from batchscore.declared import with_inputs
 from batchscore.endpoint import Endpoint
 from batchscore.errors import UsageError
 from batchscore.finished import FinishedOutput, RowCounts
 from batchscore.job import Job
-from batchscore.layout import OutputLayout, check_collisions
-from batchscore.learned import learned_outputs, with_classes, with_learned, without_classes
+from batchscore.job_layout import JobLayout
+from batchscore.learned import with_classes, with_learned
 from batchscore.memory import MemorySink
 from batchscore.metrics import RunMetrics
 from batchscore.observers import NullObserver
-from batchscore.offload import Threads, uninterrupted
+from batchscore.offload import uninterrupted
 from batchscore.output import FileOutput
 from batchscore.packing import encoder_of
 from batchscore.pipeline import Window, ordered_map, watching
@@ -35,31 +33,25 @@ from batchscore.processes.pool import process_pool
 from batchscore.readers import OpenedInput, ReadOptions, open_reader, table_reader
 from batchscore.readers.chunks import chunks, leave
 from batchscore.readers.discover import STDIN as STANDARD_INPUT
-from batchscore.readers.union import is_untyped
 from batchscore.resume import ends_as_before
-from batchscore.run import Run, shown, whole_run
+from batchscore.run import Run, whole_run
 from batchscore.runtime import Runtime
 from batchscore.writer import OrderedWriter
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Sequence
     from contextlib import AbstractAsyncContextManager
 
     import pyarrow as pa
 
     from batchscore.batches import Chunk, ScoredBatch
-    from batchscore.client.client import Client
     from batchscore.config import EndpointConfig, ScoreConfig
     from batchscore.metrics import RunReport
     from batchscore.observers import Observer
-    from batchscore.offload import Offload
     from batchscore.processes.pool import ProcessPool
-    from batchscore.protocols.base import WireProtocol
     from batchscore.schema import ModelSignature
     from batchscore.work import UnfinishedOutput
     from batchscore.writer import BatchSink
-
-    Complete = Callable[[WireProtocol, ModelSignature], ModelSignature]
 
 _MIN_WINDOW_REQUESTS = 32
 _WINDOW_BYTES = 256 * 2**20
@@ -88,13 +80,13 @@ async def score_data(
     """
     sink = MemorySink()
 
-    async def score_table(run: Run, offload: Offload) -> None:
-        run.config = await with_protocol(run.config, offload=offload, runtime=run.runtime)
+    async def score_table(run: Run) -> None:
+        run.config = await with_protocol(run.config, run.ground)
         here = Path.cwd()
         opened = OpenedInput(
             reader=table_reader(data), files=(), image_base=here, image_root=here, is_pictures=False
         )
-        await score_rows(run, opened, sink, offload)
+        await _score_all(run, opened, sink)
 
     await whole_run(Run(config, observer or NullObserver(), Runtime()), score_table)
     return sink.table()
@@ -102,25 +94,14 @@ async def score_data(
 
 async def inspect(config: EndpointConfig) -> tuple[str, ModelSignature]:
     """The protocol that a deployment speaks, and its signature."""
-    from batchscore.config import RetryTable  # noqa: PLC0415
-
-    runtime = Runtime()
-    with Threads(1) as offload:
-        config = await with_protocol(config, offload=offload, runtime=runtime)
-        async with connect(
-            config,
-            concurrency=1,
-            max_attempts=3,
-            retry=RetryTable(),
-            metrics=RunMetrics(),
-            offload=offload,
-            runtime=runtime,
-        ) as (client, protocol):
-            return protocol.name, await client.signature()
+    with Runtime().ground(RunMetrics()) as ground:
+        config = await with_protocol(config, ground)
+        async with connect(config, ground, Limits()) as connection:
+            return connection.protocol.name, await connection.client.signature()
 
 
-async def _score_files(run: Run, offload: Offload) -> None:
-    config = run.config
+async def _score_files(run: Run) -> None:
+    config, offload = run.config, run.ground.offload
     Endpoint.parse(config.url)
     if config.resume and STANDARD_INPUT in config.inputs:
         raise UsageError("--resume: standard input cannot be read again; store it in a file")
@@ -132,15 +113,16 @@ async def _score_files(run: Run, offload: Offload) -> None:
         try:
             output.check_apart_from(opened.files)
             run.protect(opened.files)
-            config = run.config = await with_protocol(config, offload=offload, runtime=run.runtime)
+            config = run.config = await with_protocol(config, run.ground)
             job = await offload(Job.of, config, opened)
             earlier = await offload(output.begin, job)
             run.check_image_root()
             if isinstance(earlier, FinishedOutput):
-                if await ends_as_before(run, earlier, _connected(run, offload), offload):
+                connecting = connect(config, run.ground, Limits.of(config))
+                if await ends_as_before(run, earlier, connecting):
                     return
                 earlier = None
-            await score_rows(run, opened, output, offload, job, earlier)
+            await _score_all(run, opened, output, job, earlier)
         finally:
             opened.close()
         counts = RowCounts(run.metrics.rows_done, run.metrics.failed_rows)
@@ -149,67 +131,64 @@ async def _score_files(run: Run, offload: Offload) -> None:
         output.close()
 
 
-async def score_rows(
+async def _score_all(
     run: Run,
     opened: OpenedInput,
     sink: BatchSink,
-    offload: Offload,
     job: Job | None = None,
     earlier: UnfinishedOutput | None = None,
-    complete: Complete | None = None,
+) -> None:
+    """Score opened rows into a sink, with the columns that the user wants beside them."""
+    config = run.config
+    kept = kept_columns(opened.reader.schema, config.keep, config.drop, config.source_column)
+    async with target_of(run, opened) as target:
+        await score_rows(
+            run, target, opened, sink, kept=kept, limit=config.limit, job=job, earlier=earlier
+        )
+
+
+@asynccontextmanager
+async def target_of(run: Run, opened: OpenedInput) -> AsyncIterator[Target]:
+    """The deployment that scores these rows, and takes note of its specification in the run."""
+    config = run.config
+    share = Share(of=process_count(config), turns=LocalTurns())
+    async with connect(config, run.ground, Limits.of(config), share=share) as connection:
+        published = await connection.client.signature()
+        signature = with_inputs(
+            published, config, opened.reader.schema, config.map, is_pictures=opened.is_pictures
+        )
+        run.fingerprint = signature.fingerprint()
+        yield Target(connection, with_classes(signature, config), bool(published.outputs))
+
+
+async def score_rows(
+    run: Run,
+    target: Target,
+    opened: OpenedInput,
+    sink: BatchSink,
+    *,
+    kept: tuple[str, ...],
+    limit: int | None,
+    job: Job | None = None,
+    earlier: UnfinishedOutput | None = None,
 ) -> None:
     """Score opened rows into a sink.
 
     Args:
         run: the run.
+        target: what scores them.
         opened: the input.
         sink: where the output goes.
-        offload: runs what blocks.
+        kept: the input columns that the output carries.
+        limit: the row to stop before; None: score all.
         job: what the output's metadata tells of the job, where it may be resumed.
         earlier: what an earlier run of the job left in the sink.
-        complete: checks the signature, and adds what is known of the model besides.
     """
-    config = run.config
-    kept = kept_columns(opened.reader.schema, config.keep, config.drop, config.source_column)
-    share = Share(of=process_count(config), turns=LocalTurns())
-    async with _connected(run, offload, share) as (client, protocol):
-        published = await client.signature()
-        signature = with_inputs(
-            published, config, opened.reader.schema, config.map, is_pictures=opened.is_pictures
-        )
-        run.fingerprint = signature.fingerprint()
-        signature = with_classes(signature, config)
-        if complete is not None:
-            signature = complete(protocol, signature)
-        if earlier is not None:
-            earlier.check_specification(run.fingerprint)
-            signature = with_learned(signature, earlier.schema.metadata)
-        scoring = _Scoring(
-            run,
-            opened,
-            kept,
-            client,
-            protocol,
-            signature,
-            offload,
-            job,
-            share=share,
-            are_outputs_published=bool(published.outputs),
-        )
-        await scoring.run(sink, earlier)
-
-
-def _connected(
-    run: Run, offload: Offload, share: Share = WHOLE
-) -> AbstractAsyncContextManager[tuple[Client, WireProtocol]]:
-    return connect_job(
-        run.config,
-        metrics=run.metrics,
-        offload=offload,
-        runtime=run.runtime,
-        on_retry=run.observer.on_retry,
-        share=share,
-    )
+    if earlier is not None:
+        earlier.check_specification(run.fingerprint or "")
+        signature = with_learned(target.signature, earlier.schema.metadata)
+        target = replace(target, signature=signature)
+    await _Scoring(run, target, opened, kept, limit, job).run(sink, earlier)
 
 
 class _Scoring:
@@ -218,76 +197,55 @@ class _Scoring:
     def __init__(
         self,
         run: Run,
+        target: Target,
         opened: OpenedInput,
         kept: tuple[str, ...],
-        client: Client,
-        protocol: WireProtocol,
-        signature: ModelSignature,
-        offload: Offload,
+        limit: int | None,
         job: Job | None,
-        *,
-        share: Share,
-        are_outputs_published: bool,
     ) -> None:
-        config = run.config
-        schema = opened.reader.schema
-        sources = feature_sources(
-            signature, schema, config.map, config.pack, is_pictures=opened.is_pictures
-        )
-        sent = [column for source in sources for column in source.columns]
-        base, root = opened.image_base, opened.image_root
-        if config.image_root is not None:
-            base = root = config.image_root
-        folder = ImageFolder(base, root) if base is not None and root is not None else None
+        config, connection = run.config, target.connection
+        features = Features.of(target.signature, opened, config)
         self._predictor = Predictor(
-            protocol=protocol,
-            signature=signature,
-            encoder=encoder_of(protocol, signature, schema, sources, folder),
-            client=client,
-            offload=offload,
-            metrics=run.metrics,
+            connection,
+            target.signature,
+            encoder_of(connection.protocol, target.signature, features),
+            run.ground,
             probs=config.probs,
             max_batch_bytes=config.max_batch_bytes,
         )
-        self._run, self._opened, self._offload = run, opened, offload
-        self._kept, self._columns = kept, {*kept, *sent}
-        self._protocol, self._client, self._job = protocol, client, job
-        self._are_outputs_published = are_outputs_published
-        check_collisions(kept, self._output_names(), config.prefix)
+        self._decoding = self._predictor.decoding
+        self._layout = JobLayout(
+            run, target, self._decoding, input_schema=opened.reader.schema, kept=kept, job=job
+        )
+        self._run, self._reader, self._limit = run, opened.reader, limit
+        self._columns = {*kept, *features.columns.names}
+        self._client, self._offload = connection.client, run.ground.offload
         self._pool: ProcessPool | None = None
-        if share.of > 1:
-            self._pool = process_pool(
-                run,
-                share,
-                (client, self._predictor),
-                schema=schema,
-                sources=sources,
-                folder=folder,
-            )
+        if connection.share.of > 1:
+            self._pool = process_pool(run, connection, self._predictor, features)
 
     async def run(self, sink: BatchSink, earlier: UnfinishedOutput | None) -> None:
         """Score all rows, or those that come after the ones of an earlier run."""
-        sink.check(self._layout_without_rows().schema)
+        sink.check(self._layout.without_rows().schema)
         config, metrics = self._run.config, self._run.metrics
         writer = OrderedWriter(
             sink,
-            layout_of=self._layout,
+            layout_of=self._layout.known,
             metrics=metrics,
             max_failed_rows=config.max_failed_rows,
             spool_dir=config.work_dir,
         )
-        batch_rows = None if config.batch_size == "auto" else config.batch_size
         window = Window(
             max_rows=self._window_rows(),
             max_bytes=_WINDOW_BYTES,
-            one_at_a_time=self._predictor.decoder is None,
+            one_at_a_time=self._decoding.in_order(),
         )
 
-        window.expect(1, _array_bytes(self._predictor.signature))
+        window.expect(1, _array_bytes(self._decoding.signature))
 
         async def score(chunk: Chunk) -> ScoredBatch:
             scored = await (self._pool or self._predictor).score(chunk)
-            window.one_at_a_time = self._predictor.decoder is None
+            window.one_at_a_time = self._decoding.in_order()
             window.max_rows = self._window_rows()
             window.expect(chunk.rows.num_rows, scored.result_bytes)
             return scored
@@ -302,11 +260,11 @@ class _Scoring:
             if metrics.rows_scored:
                 self._predictor.refusals.scored()
             async with watching(self._watch_model()), self._other_processes():
-                await ordered_map(self._chunks(batch_rows, start_row), score, write, window)
+                await ordered_map(self._chunks(start_row), score, write, window)
             if metrics.requests:
                 # What changed since the last look must not come into a file that is whole.
                 await self._client.check_model()
-            await uninterrupted(self._offload(writer.finish, self._layout_without_rows()))
+            await uninterrupted(self._offload(writer.finish, self._layout.without_rows()))
         finally:
             writer.close()
 
@@ -317,10 +275,10 @@ class _Scoring:
         """Rows for some requests a slot, so that one slow request does not stop the others."""
         least = _MIN_WINDOW_REQUESTS * (self._pool.size if self._pool else 1)
         requests = max(least, 4 * (self._pool or self._client).limit)
-        return requests * chunk_rows(self._run.config)
+        return requests * self._run.config.chunk_rows
 
     def _count_total(self) -> None:
-        total, limit = self._opened.reader.num_rows, self._run.config.limit
+        total, limit = self._reader.num_rows, self._limit
         if total is not None:
             self._run.metrics.total_rows = total if limit is None else min(total, limit)
 
@@ -329,7 +287,7 @@ class _Scoring:
 
         Its schema counts: in the metadata stand the address and the version of the first run.
         """
-        layout = self._layout()
+        layout = self._layout.known()
         if layout is None or not layout.schema.remove_metadata().equals(
             earlier.schema.remove_metadata(), check_metadata=True
         ):
@@ -337,13 +295,13 @@ class _Scoring:
         layout = replace(layout, schema=earlier.schema)
         return await uninterrupted(self._offload(writer.go_on, layout))
 
-    async def _chunks(self, batch_rows: int | None, start_row: int) -> AsyncGenerator[Chunk, None]:
-        config, metrics = self._run.config, self._run.metrics
+    async def _chunks(self, start_row: int) -> AsyncGenerator[Chunk, None]:
+        metrics = self._run.metrics
         iterator = chunks(
-            self._opened.reader,
-            batch_rows=batch_rows,
+            self._reader,
+            batch_rows=self._run.config.batch_rows,
             columns=self._columns,
-            limit=config.limit,
+            limit=self._limit,
             start_row=start_row,
         )
         try:
@@ -358,51 +316,6 @@ class _Scoring:
         while True:
             await asyncio.sleep(_CHECK_MODEL_EVERY_S)
             await self._client.check_model()
-
-    def _layout(self) -> OutputLayout | None:
-        """The output's layout, as soon as the predictions' types are known."""
-        decoder = self._predictor.decoder
-        if decoder is None:
-            return None
-        return self._layout_with(decoder.fields, self._predictor.signature)
-
-    def _layout_without_rows(self) -> OutputLayout:
-        """The layout of a job in which no row was scored: no classes, so the list form."""
-        signature = without_classes(self._predictor.signature)
-        decoder = self._protocol.decoder(signature, probs=self._run.config.probs)
-        return self._layout_with(decoder.fields, signature)
-
-    def _layout_with(
-        self, predictions: tuple[pa.Field, ...], signature: ModelSignature
-    ) -> OutputLayout:
-        config = self._run.config
-        metadata: dict[str, object] = {
-            "endpoint": shown(config.url),
-            "fingerprint": self._run.fingerprint or "",
-            "version": __version__,
-            "options": config.output_options(),
-            "outputs": learned_outputs(signature, are_published=self._are_outputs_published),
-        }
-        schema = self._opened.reader.schema
-        if untyped := [name for name in self._kept if is_untyped(schema.field(name))]:
-            metadata["untyped"] = untyped
-        if self._job is not None:
-            metadata["input"] = self._job.input_summary()
-        return OutputLayout.make(
-            schema,
-            self._kept,
-            predictions,
-            prefix=config.prefix,
-            metadata=metadata,
-        )
-
-    def _output_names(self) -> list[str]:
-        return [
-            field.name
-            for field in self._protocol.decoder(
-                without_classes(self._predictor.signature), probs=self._run.config.probs
-            ).fields
-        ]
 
 
 def _array_bytes(signature: ModelSignature) -> int:

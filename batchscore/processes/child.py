@@ -117,7 +117,7 @@ class Child:
             Exception: what ends the job, as the process found it.
             WorkerLostError: it is gone.
         """
-        self.columns = list(setup.rows.names)
+        self.columns = list(setup.features.columns.names)
         ours, theirs = socket.socketpair()
         with ours, theirs:
             process = _started(theirs)

@@ -12,11 +12,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import pyarrow as pa
-
     from batchscore.batches import RowFailure
-    from batchscore.codecs import ImageFolder
-    from batchscore.columns import Source
+    from batchscore.columns import Features
     from batchscore.config import ScoreConfig
     from batchscore.metrics import Traffic
     from batchscore.schema import ModelSignature
@@ -35,9 +32,7 @@ class Setup:
         signature: of the deployment, complete.
         fingerprint: of its specification.
         token: as it was read last.
-        rows: the columns of the rows that will come.
-        sources: which of them serve which feature, in the features' order.
-        folder: where the files are that cells name.
+        features: what is sent of the rows; these columns will come.
         log_level: what is worth telling.
     """
 
@@ -47,9 +42,7 @@ class Setup:
     signature: ModelSignature
     fingerprint: str
     token: str | None = field(repr=False)
-    rows: pa.Schema
-    sources: tuple[Source, ...]
-    folder: ImageFolder | None
+    features: Features
     log_level: int
 
 

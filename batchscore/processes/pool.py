@@ -18,13 +18,12 @@ from batchscore.processes.messages import Answered, Pause, Setup
 from batchscore.processes.places import Places
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Callable
 
     from batchscore.batches import Chunk
     from batchscore.client.client import Client
-    from batchscore.client.share import Share
-    from batchscore.codecs import ImageFolder
-    from batchscore.columns import Source
+    from batchscore.columns import Features
+    from batchscore.connection import Connection
     from batchscore.metrics import RunMetrics
     from batchscore.predictor import Predictor
     from batchscore.run import Run
@@ -102,7 +101,7 @@ class ProcessPool:
             scored = await self._predictor.score(chunk)
         finally:
             self._places.give_back(place)
-        if self._predictor.decoder is not None and self._predictor.refusals.any_scored:
+        if not self._predictor.decoding.in_order() and self._predictor.refusals.any_scored:
             self._may_start.set()
         return scored
 
@@ -111,16 +110,14 @@ class ProcessPool:
         found, predictions = await child.score(rows, chunk.rows.failures)
         if predictions is None:
             return ScoredBatch(chunk, None, found)
-        assert self._predictor.decoder is not None  # noqa: S101 - for the type checker
-        schema = pa.schema(self._predictor.decoder.fields)
-        columns = tuple(pa.ipc.read_record_batch(predictions, schema).columns)
-        return ScoredBatch(chunk, columns, found)
+        batch = pa.ipc.read_record_batch(predictions, self._predictor.decoding.schema)
+        return ScoredBatch(chunk, tuple(batch.columns), found)
 
     async def _run(self) -> None:
         """Start the other processes when it is time for them, and stay with them until the end."""
         await self._may_start.wait()
         token = await self.client.token.current()
-        setup = replace(self._setup, signature=self._predictor.signature, token=token)
+        setup = replace(self._setup, signature=self._predictor.decoding.signature, token=token)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._tell_of_answers())
             for number, child in enumerate(self._children, start=1):
@@ -158,45 +155,33 @@ class ProcessPool:
 
 
 def process_pool(
-    run: Run,
-    share: Share,
-    here: tuple[Client, Predictor],
-    *,
-    schema: pa.Schema,
-    sources: Sequence[Source],
-    folder: ImageFolder | None,
+    run: Run, connection: Connection, predictor: Predictor, features: Features
 ) -> ProcessPool:
     """The pool for a run.
 
     Args:
         run: the run.
-        share: this process's part of the limits; its turns are those of all processes.
-        here: what scores in this process.
-        schema: the input's columns.
-        sources: which of them serve which feature, in the features' order.
-        folder: where the files are that cells name.
+        connection: of this process; its turns are those of all processes.
+        predictor: scores in this process.
+        features: what is sent of the rows.
     """
-    client, predictor = here
+    share = connection.share
     assert isinstance(share.turns, LocalTurns)  # noqa: S101 - the first process gives the turns
-    # One column may serve several features.
-    columns = dict.fromkeys(column for source in sources for column in source.columns)
     setup = Setup(
         config=run.config.model_copy(update={"token": None}),
         number=share.number,
         of=share.of,
-        signature=predictor.signature,
+        signature=predictor.decoding.signature,
         fingerprint=run.fingerprint or "",
         token=None,
-        rows=pa.schema([schema.field(name) for name in columns]),
-        sources=tuple(sources),
-        folder=folder,
+        features=features,
         log_level=_log.getEffectiveLevel(),
     )
     return ProcessPool(
         setup=setup,
         predictor=predictor,
-        client=client,
+        client=connection.client,
         turns=share.turns,
         metrics=run.metrics,
-        on_retry=run.observer.on_retry,
+        on_retry=run.ground.on_retry,
     )

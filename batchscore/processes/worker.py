@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from batchscore.batches import Chunk, RowBatch
 from batchscore.client.share import Share
-from batchscore.connection import connect_job
+from batchscore.connection import Limits, connect
 from batchscore.errors import BatchscoreError
 from batchscore.metrics import RunMetrics
 from batchscore.packing import encoder_of
@@ -100,38 +100,34 @@ class _Worker:
     async def _score_all(self, setup: Setup) -> None:
         _log_to(self._link, setup.log_level)
         config = setup.config
-        runtime = Runtime()
         self._token = _RemoteToken(self._link, setup.token)
         async with AsyncExitStack() as stack:
-            offload = stack.enter_context(runtime.offload())
-            self._client, protocol = await stack.enter_async_context(
-                connect_job(
+            ground = stack.enter_context(
+                Runtime().ground(self._metrics, lambda *retry: self._link.send(Retried(*retry)))
+            )
+            connection = await stack.enter_async_context(
+                connect(
                     config,
-                    metrics=self._metrics,
-                    offload=offload,
-                    runtime=runtime,
-                    on_retry=lambda *retry: self._link.send(Retried(*retry)),
+                    ground,
+                    Limits.of(config),
                     share=Share(setup.number, setup.of, self._turns),
                     token=self._token,
                 )
             )
+            self._client = connection.client
             self._client.began_with(setup.fingerprint)
             self._client.on_pause = lambda seconds: self._link.send(Pause(seconds))
             self._predictor = Predictor(
-                protocol=protocol,
-                signature=setup.signature,
-                encoder=encoder_of(
-                    protocol, setup.signature, setup.rows, setup.sources, setup.folder
-                ),
-                client=self._client,
-                offload=offload,
-                metrics=self._metrics,
+                connection,
+                setup.signature,
+                encoder_of(connection.protocol, setup.signature, setup.features),
+                ground,
                 probs=config.probs,
                 max_batch_bytes=config.max_batch_bytes,
             )
             # They are sent only once a row of the job was scored.
             self._predictor.refusals.scored()
-            self._rows = setup.rows
+            self._rows = setup.features.columns
             async with asyncio.TaskGroup() as self._tasks:
                 teller = self._tasks.create_task(self._tell())
                 self._link.send(Ready(self._metrics.take_traffic()))
@@ -178,8 +174,7 @@ class _Worker:
         scored = await self._predictor.score(Chunk(0, RowBatch(columns, message.failures)))
         predictions = None
         if scored.predictions is not None:
-            assert self._predictor.decoder is not None  # noqa: S101 - for the type checker
-            schema = pa.schema(self._predictor.decoder.fields)
+            schema = self._predictor.decoding.schema
             batch = pa.RecordBatch.from_arrays(list(scored.predictions), schema=schema)
             predictions = batch.serialize()
         traffic = self._metrics.take_traffic()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from batchscore.batches import Chunk, RowBatch, RowFailure
+from batchscore.config import AUTO_ROWS
 from batchscore.errors import UsageError
 from batchscore.readers.measure import batch_bits, rows_within
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
     from batchscore.readers.base import Reader
 
-AUTO_ROWS = 1024
 AUTO_BYTES = 2**20
 
 

@@ -224,7 +224,7 @@ CASES = {
         ),
     ),
     "classes to learn, exported to CSV": Case(
-        model=CLASSIFIER, out="out.csv", stood_in=("Window.enter", "Predictor._run_all")
+        model=CLASSIFIER, out="out.csv", stood_in=("Window.enter", "Decoding.run_all")
     ),
     "many troubles": Case(
         many_troubles,
