@@ -15,11 +15,11 @@ import pyarrow as pa
 from batchscore.batches import Chunk, RowBatch
 from batchscore.codecs.objects import column_from_objects, objects_from_columns
 from batchscore.config import ClientConfig, configured
-from batchscore.connection import Limits, connect, with_protocol
 from batchscore.errors import InputError, PredictionError, UsageError
 from batchscore.metrics import RunMetrics
-from batchscore.predictor import Predictor
 from batchscore.runtime import Runtime
+from batchscore.scoring.connection import Limits, connect, with_protocol
+from batchscore.scoring.predictor import Predictor
 
 if TYPE_CHECKING:
     from collections.abc import (
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     )
     from typing import Self
 
-    from batchscore.decoding import Predictions
     from batchscore.protocols.base import EncodedRows, RowEncoder, WireProtocol
     from batchscore.schema import FeatureSpec, ModelSignature
+    from batchscore.scoring.decoding import Predictions
 
 Row = dict[str, Any]
 

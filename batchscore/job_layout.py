@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from batchscore import __version__
-from batchscore.layout import OutputLayout, check_collisions
-from batchscore.learned import learned_outputs, unlearned_fields, without_classes
 from batchscore.readers.union import is_untyped
+from batchscore.scoring.learned import learned_outputs, unlearned_fields, without_classes
+from batchscore.sinks.layout import OutputLayout, check_collisions
+from batchscore.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import pyarrow as pa
 
-    from batchscore.connection import Target
-    from batchscore.decoding import Decoding
     from batchscore.job import Job
     from batchscore.run import Run
     from batchscore.schema import ModelSignature
+    from batchscore.scoring.connection import Target
+    from batchscore.scoring.decoding import Decoding
 
 
 class JobLayout:

@@ -10,24 +10,24 @@ from batchscore.codecs.columns import is_text, plain_type
 from batchscore.endpoint import Endpoint
 from batchscore.errors import InputError, ModelChangedError, UsageError
 from batchscore.job import Job, told
-from batchscore.learned import unlearned_fields, with_learned
 from batchscore.nearest import nearest
 from batchscore.observers import NullObserver
 from batchscore.offload import uninterrupted
 from batchscore.readers import OpenedInput, ReadOptions, open_reader
 from batchscore.readers.failed import FailedRows
-from batchscore.rescored import RescoredOutput
 from batchscore.run import Run, whole_run
 from batchscore.runtime import Runtime
 from batchscore.scorer import score_rows, target_of
+from batchscore.scoring.learned import unlearned_fields, with_learned
+from batchscore.sinks.rescored import RescoredOutput
 
 if TYPE_CHECKING:
     from batchscore.config import RescoreConfig, ScoreConfig
-    from batchscore.connection import Target
-    from batchscore.finished import FinishedOutput
     from batchscore.metrics import RunReport
     from batchscore.observers import Observer
     from batchscore.schema import ModelSignature
+    from batchscore.scoring.connection import Target
+    from batchscore.sinks.finished import FinishedOutput
 
 
 async def rescore(

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 from batchscore.errors import StoppedError, TemporaryError
 from batchscore.job import OTHER_SPECIFICATION
-from batchscore.writer import check_failures
+from batchscore.sinks.writer import check_failures
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
-    from batchscore.connection import Connection
-    from batchscore.finished import FinishedOutput
     from batchscore.run import Run
+    from batchscore.scoring.connection import Connection
+    from batchscore.sinks.finished import FinishedOutput
 
 _log = logging.getLogger("batchscore")
 

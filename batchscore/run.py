@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from batchscore import __version__
 from batchscore.endpoint import Endpoint, redacted
 from batchscore.errors import (
     EXIT_FAILED_ROWS,
@@ -23,6 +22,7 @@ from batchscore.errors import (
     UsageError,
 )
 from batchscore.metrics import RunMetrics, RunReport
+from batchscore.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable

@@ -11,23 +11,13 @@ from typing import TYPE_CHECKING
 
 from batchscore.client.share import Share
 from batchscore.client.turns import LocalTurns
-from batchscore.columns import Features, kept_columns
-from batchscore.connection import Limits, Target, connect, with_protocol
-from batchscore.declared import with_inputs
 from batchscore.endpoint import Endpoint
 from batchscore.errors import UsageError
-from batchscore.finished import FinishedOutput, RowCounts
 from batchscore.job import Job
 from batchscore.job_layout import JobLayout
-from batchscore.learned import with_classes, with_learned
-from batchscore.memory import MemorySink
 from batchscore.metrics import RunMetrics
 from batchscore.observers import NullObserver
 from batchscore.offload import uninterrupted
-from batchscore.output import FileOutput
-from batchscore.packing import encoder_of
-from batchscore.pipeline import Window, ordered_map, watching
-from batchscore.predictor import Predictor
 from batchscore.processes.count import process_count
 from batchscore.processes.pool import process_pool
 from batchscore.readers import OpenedInput, ReadOptions, open_reader, table_reader
@@ -36,7 +26,17 @@ from batchscore.readers.discover import STDIN as STANDARD_INPUT
 from batchscore.resume import ends_as_before
 from batchscore.run import Run, whole_run
 from batchscore.runtime import Runtime
-from batchscore.writer import OrderedWriter
+from batchscore.scoring.connection import Limits, Target, connect, with_protocol
+from batchscore.scoring.declared import with_inputs
+from batchscore.scoring.features import Features, kept_columns
+from batchscore.scoring.learned import with_classes, with_learned
+from batchscore.scoring.packing import encoder_of
+from batchscore.scoring.pipeline import Window, ordered_map, watching
+from batchscore.scoring.predictor import Predictor
+from batchscore.sinks.file import FileOutput
+from batchscore.sinks.finished import FinishedOutput, RowCounts
+from batchscore.sinks.memory import MemorySink
+from batchscore.sinks.writer import OrderedWriter
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Sequence
@@ -50,8 +50,8 @@ if TYPE_CHECKING:
     from batchscore.observers import Observer
     from batchscore.processes.pool import ProcessPool
     from batchscore.schema import ModelSignature
-    from batchscore.work import UnfinishedOutput
-    from batchscore.writer import BatchSink
+    from batchscore.sinks.work import UnfinishedOutput
+    from batchscore.sinks.writer import BatchSink
 
 _MIN_WINDOW_REQUESTS = 32
 _WINDOW_BYTES = 256 * 2**20

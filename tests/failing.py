@@ -23,7 +23,7 @@ _ABOUT = {
     "tests/integration/cli/test_commands.py": "docs/commands.md batchscore/cli",
     "tests/integration/cli/test_runner.py": "batchscore/cli/runner.py",
     "tests/integration/test_bounds.py": "docs/bounds.md",
-    "tests/integration/test_cancellation.py": "ARCHITECTURE.md batchscore/pipeline.py",
+    "tests/integration/test_cancellation.py": "ARCHITECTURE.md batchscore/scoring/pipeline.py",
     "tests/integration/test_client.py": "docs/failures.md batchscore/client",
     "tests/integration/test_features.py": "docs/protocols.md batchscore/codecs",
     "tests/integration/test_hardening.py": "docs/bounds.md docs/failures.md",

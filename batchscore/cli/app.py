@@ -6,12 +6,10 @@ import io
 import os
 import sys
 from contextlib import suppress
-from importlib import import_module
-from typing import TYPE_CHECKING
 
 from cyclopts import App, CycloptsError
 
-from batchscore import __version__
+from batchscore.cli.commands import COMMANDS, USAGE
 from batchscore.cli.runner import Interrupted
 from batchscore.cli.terminal import TERMINAL
 from batchscore.errors import (
@@ -21,28 +19,7 @@ from batchscore.errors import (
     BatchscoreError,
     UsageError,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from batchscore.cli.options import Command
-
-COMMANDS = {
-    "score": "Score the rows of files with a deployment; the output has them in input order.",
-    "rescore": "Send only the rows of an output that failed; what comes back takes their places.",
-    "inspect": "Show a deployment's protocol, inputs and outputs.",
-    "serve": "Run a deployment on this computer, and print its address.",
-    "demo": "Score sample data with a deployment in this process, and show the result.",
-    "completion": "Print the completion script of a shell.",
-}
-_USAGE = {
-    "score": "INPUT... --url URL -o OUT",
-    "rescore": "OUT --url URL",
-    "inspect": "--url URL",
-    "serve": "[MODEL]",
-    "demo": "[DIRECTORY]",
-    "completion": "bash|zsh|fish",
-}
+from batchscore.version import __version__
 
 
 def make_app() -> App:
@@ -59,7 +36,7 @@ def make_app() -> App:
     )
     for position, (name, summary) in enumerate(COMMANDS.items()):
         path = f"batchscore.cli.{name}:{name}"
-        usage = f"Usage: batchscore {name} {_USAGE[name]} [OPTIONS]"
+        usage = f"Usage: batchscore {name} {USAGE[name]} [OPTIONS]"
         app.command(path, name=name, help=summary, usage=usage, sort_key=position)
     return app
 
@@ -152,21 +129,3 @@ def _parse_and_call(arguments: list[str]) -> int:
     result = function(*bound.args, **bound.kwargs)
     TERMINAL.data("")
     return result if isinstance(result, int) else EXIT_OK
-
-
-def execute(command: Command, explicit: Mapping[str, object]) -> int:
-    """Collect a command's options from all sources, and call it."""
-    from batchscore.cli.sources import resolve
-
-    options, general = resolve(command, explicit, known_options)
-    TERMINAL.configure(general)
-    return command.call(options, general)
-
-
-def known_options() -> set[str]:
-    """The names of the options of all commands, as in a file."""
-    names: set[str] = set()
-    for name in COMMANDS:
-        command: Command = import_module(f"batchscore.cli.{name}").COMMAND
-        names.update(command.option_names)
-    return names

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from batchscore.cli.commands import as_function
 from batchscore.cli.options import Command, GeneralOptions, OptionsModel
 from batchscore.cli.terminal import TERMINAL
 
@@ -35,4 +36,4 @@ COMMAND = Command(
     positional="shell",
     metavars={"shell": "bash|zsh|fish"},
 )
-completion = COMMAND.as_function()
+completion = as_function(COMMAND)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from batchscore.cli.commands import as_function
 from batchscore.cli.options import Command, GeneralOptions, OptionsModel
 from batchscore.cli.terminal import TERMINAL
 from batchscore.errors import UsageError
@@ -217,4 +218,4 @@ COMMAND = Command(
     positional="directory",
     metavars={"directory": "DIRECTORY"},
 )
-demo = COMMAND.as_function()
+demo = as_function(COMMAND)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from batchscore.cli.commands import as_function
 from batchscore.cli.options import Command, GeneralOptions
 from batchscore.cli.score import DEPLOYMENT, METAVARS
 from batchscore.cli.terminal import TERMINAL
@@ -79,4 +80,4 @@ COMMAND = Command(
     groups={"Deployment": DEPLOYMENT},
     metavars=METAVARS,
 )
-inspect = COMMAND.as_function()
+inspect = as_function(COMMAND)

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_
 from cyclopts import Group, Parameter
 from pydantic import BaseModel, ConfigDict, Field
 
-from batchscore.cli.words import STANDARD_STREAM
 from batchscore.config import Many, Pairs, Paths
 from batchscore.extensions import Extensions
 from batchscore.units import Duration, Size
@@ -85,24 +84,8 @@ class Command:
         """The fields that can be set in a file, the environment or on the command line."""
         return (*settable(self.model), *GeneralOptions.model_fields)
 
-    def as_function(self) -> Callable[..., int]:
-        """The function that cyclopts parses for."""
-
-        def function(*values: str, **given: object) -> int:
-            from batchscore.cli import app
-
-            explicit = {name: value for name, value in given.items() if value is not None}
-            if values and self.positional:
-                many = is_repeated(settable(self.model)[self.positional])
-                explicit[self.positional] = list(values) if many else values[0]
-            return app.execute(self, _restore_streams(explicit))
-
-        function.__name__ = self.name
-        function.__annotations__ = {}
-        function.__signature__ = inspect.Signature(list(self._parameters()))  # type: ignore[attr-defined]
-        return function
-
-    def _parameters(self) -> Iterator[inspect.Parameter]:
+    def parameters(self) -> Iterator[inspect.Parameter]:
+        """What the command line can give, in the order of the help."""
         group_of = {name: title for title, names in self.groups.items() for name in names}
         if self.positional is not None:
             info = settable(self.model)[self.positional]
@@ -251,12 +234,3 @@ def _group(title: str) -> Group:
 
 def _kebab(name: str) -> str:
     return "--" + name.replace("_", "-")
-
-
-def _restore_streams(explicit: dict[str, Any]) -> dict[str, Any]:
-    def restore(value: object) -> object:
-        if isinstance(value, list):
-            return [restore(item) for item in value]
-        return "-" if value == STANDARD_STREAM else value
-
-    return {name: restore(value) for name, value in explicit.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from batchscore.cli.commands import as_function
 from batchscore.cli.options import Command, GeneralOptions
 from batchscore.cli.score import METAVARS, SENDING, report_of
 from batchscore.config import RescoreConfig
@@ -40,4 +41,4 @@ COMMAND = Command(
     metavars={**METAVARS, "input": "INPUT"},
     several=("input",),
 )  # fmt: skip
-rescore = COMMAND.as_function()
+rescore = as_function(COMMAND)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from batchscore.cli.commands import as_function
 from batchscore.cli.options import Command, GeneralOptions
 from batchscore.cli.terminal import TERMINAL
 from batchscore.config import ScoreConfig
@@ -77,4 +78,4 @@ COMMAND = Command(
     short={"output": "-o"},
     metavars=METAVARS,
 )
-score = COMMAND.as_function()
+score = as_function(COMMAND)

@@ -6,6 +6,7 @@ import os
 
 from pydantic import Field
 
+from batchscore.cli.commands import as_function
 from batchscore.cli.options import Command, GeneralOptions, OptionsModel
 from batchscore.cli.terminal import TERMINAL
 
@@ -34,7 +35,7 @@ def _serve(options: ServeOptions, _general: GeneralOptions) -> int:
     from batchscore.cli import runner
     from batchscore.serving.app import serve as run_server
     from batchscore.serving.demo import DEMO_MODELS
-    from batchscore.serving.models import load_model
+    from batchscore.serving.load import load_model
 
     names = tuple(DEMO_MODELS) if options.model is None else (options.model,)
     models = dict(load_model(name) for name in names)
@@ -62,4 +63,4 @@ COMMAND = Command(
     positional="model",
     metavars={"model": "MODEL", "host": "HOST", "port": "PORT"},
 )
-serve = COMMAND.as_function()
+serve = as_function(COMMAND)

@@ -147,7 +147,7 @@ class Terminal:
             if progress == "auto":
                 progress = "bar" if sys.stderr.isatty() and _can_draw() else "plain"
             if progress == "bar":
-                from batchscore.progress import BarObserver
+                from batchscore.observers.progress import BarObserver
 
                 self._live = self.console(stderr=True)
                 parts.append(BarObserver(self._live))

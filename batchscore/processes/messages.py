@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from batchscore.batches import RowFailure
-    from batchscore.columns import Features
     from batchscore.config import ScoreConfig
     from batchscore.metrics import Traffic
     from batchscore.schema import ModelSignature
+    from batchscore.scoring.features import Features
 
 
 # To a worker.

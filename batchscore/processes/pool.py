@@ -12,21 +12,21 @@ import pyarrow as pa
 
 from batchscore.batches import ScoredBatch
 from batchscore.client.turns import LocalTurns
-from batchscore.pipeline import watching
 from batchscore.processes.child import Child
 from batchscore.processes.messages import Answered, Pause, Setup
 from batchscore.processes.places import Places
+from batchscore.scoring.pipeline import watching
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from batchscore.batches import Chunk
     from batchscore.client.client import Client
-    from batchscore.columns import Features
-    from batchscore.connection import Connection
     from batchscore.metrics import RunMetrics
-    from batchscore.predictor import Predictor
     from batchscore.run import Run
+    from batchscore.scoring.connection import Connection
+    from batchscore.scoring.features import Features
+    from batchscore.scoring.predictor import Predictor
 
 _log = logging.getLogger("batchscore")
 _TELL_EVERY_S = 0.25

@@ -20,12 +20,8 @@ import pyarrow as pa
 
 from batchscore.batches import Chunk, RowBatch
 from batchscore.client.share import Share
-from batchscore.connection import Limits, connect
 from batchscore.errors import BatchscoreError
 from batchscore.metrics import RunMetrics
-from batchscore.packing import encoder_of
-from batchscore.pipeline import first_error
-from batchscore.predictor import Predictor
 from batchscore.processes.link import Answers, Link
 from batchscore.processes.messages import (
     Answered,
@@ -50,6 +46,10 @@ from batchscore.processes.messages import (
     Turn,
 )
 from batchscore.runtime import Runtime
+from batchscore.scoring.connection import Limits, connect
+from batchscore.scoring.packing import encoder_of
+from batchscore.scoring.pipeline import first_error
+from batchscore.scoring.predictor import Predictor
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -18,7 +18,8 @@ import msgspec
 from aiohttp import web
 
 from batchscore.errors import UsageError
-from batchscore.serving.models import Model, Row, RowError, load_model, signature_of
+from batchscore.serving.load import load_model
+from batchscore.serving.models import Model, Row, RowError, signature_of
 from batchscore.serving.specification import specification
 from batchscore.serving.wire import AnswerError, decode_rows, encode_rows
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, BinaryIO
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batchscore.jsontext import joined, json_texts, row_bytes, scalar_texts
 from batchscore.sinks.base import FormatWriter
+from batchscore.sinks.jsontext import joined, json_texts, row_bytes, scalar_texts
 from batchscore.sinks.sealed import pieces
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import msgspec
 
-from batchscore.jsontext import json_texts, row_bytes
 from batchscore.sinks.base import FormatWriter
+from batchscore.sinks.jsontext import json_texts, row_bytes
 from batchscore.sinks.sealed import pieces
 
 if TYPE_CHECKING:

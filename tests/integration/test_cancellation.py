@@ -286,11 +286,11 @@ CASES = {
     "slow to export": Case(
         out="out.parquet",
         still=True,
-        slow="batchscore.output.FileOutput._exported",
+        slow="batchscore.sinks.file.FileOutput._exported",
         stood_in=("_score_files > uninterrupted",),
     ),
     "slow to put in place": Case(
-        still=True, slow="batchscore.output.commit", stood_in=("_score_files > uninterrupted",)
+        still=True, slow="batchscore.sinks.file.commit", stood_in=("_score_files > uninterrupted",)
     ),
 }
 # Cancelled at every such step; a number without a common divisor with the loops of a run.

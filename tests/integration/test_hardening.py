@@ -21,9 +21,9 @@ from PIL import Image
 import batchscore
 from batchscore.config import ScoreConfig, configured
 from batchscore.errors import OutputError, RefusedError, UsageError
-from batchscore.finished import RowCounts
-from batchscore.output import FileOutput
 from batchscore.runtime import Runtime
+from batchscore.sinks.file import FileOutput
+from batchscore.sinks.finished import RowCounts
 from batchscore.units import FailureLimit
 
 LENGTH = {"n": ("numeric", [1])}

@@ -13,7 +13,7 @@ from PIL import Image
 import batchscore
 from batchscore.serving.app import running_deployment
 from batchscore.serving.demo import write_sample_data
-from batchscore.serving.models import load_model
+from batchscore.serving.load import load_model
 
 
 @pytest.fixture(scope="module")

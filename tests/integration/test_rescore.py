@@ -544,8 +544,8 @@ def test_killed_at_the_very_end_nothing_is_sent_again(scored, monkeypatch, momen
 
     with monkeypatch.context() as patch:
         where = {
-            "before the merge": "batchscore.rescored.merge",
-            "merged": "batchscore.rescored.commit",
+            "before the merge": "batchscore.sinks.rescored.merge",
+            "merged": "batchscore.sinks.rescored.commit",
             "in its place": "batchscore.partial.folder.remove_files",
         }[moment]
         patch.setattr(where, killed)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from batchscore.cli import app
+from batchscore.cli.commands import known_options
 from batchscore.cli.inspect import COMMAND as INSPECT
 from batchscore.cli.score import COMMAND
 from batchscore.cli.sources import resolve
@@ -27,12 +27,12 @@ def test_there_are_examples_of_configs() -> None:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_an_example_is_a_valid_config(path: Path) -> None:
     """Each example is accepted as it stands, and sets something."""
-    config, _ = resolve(COMMAND, NEEDED | {"config": str(path)}, app.known_options, {})
+    config, _ = resolve(COMMAND, NEEDED | {"config": str(path)}, known_options, {})
     assert isinstance(config, ScoreConfig)
     assert config != ScoreConfig.model_validate(NEEDED)
     # What is said for one command may stand in a file for all.
     given = {"url": NEEDED["url"], "config": str(path)}
-    resolve(INSPECT, given, app.known_options, {})
+    resolve(INSPECT, given, known_options, {})
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
@@ -45,5 +45,5 @@ def test_an_example_is_valid_with_every_line_in_use(path: Path, tmp_path: Path) 
         text = re.sub(r"^token_command.*$", "", text, flags=re.MULTILINE)
     whole = tmp_path / path.name
     whole.write_text(text, encoding="utf-8")
-    config, _ = resolve(COMMAND, NEEDED | {"config": str(whole)}, app.known_options, {})
+    config, _ = resolve(COMMAND, NEEDED | {"config": str(whole)}, known_options, {})
     assert isinstance(config, ScoreConfig)

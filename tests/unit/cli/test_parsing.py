@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from batchscore.cli import app
+from batchscore.cli import app, commands
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,7 +30,7 @@ def given(monkeypatch: pytest.MonkeyPatch, *words: str) -> Mapping[str, object]:
         seen.append(explicit)
         return 0
 
-    monkeypatch.setattr(app, "execute", remember)
+    monkeypatch.setattr(commands, "execute", remember)
     assert app.run(list(words)) == 0
     return seen[0]
 

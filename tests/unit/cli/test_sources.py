@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from batchscore.cli import app
+from batchscore.cli.commands import known_options
 from batchscore.cli.completion import COMMAND as COMPLETION
 from batchscore.cli.inspect import COMMAND as INSPECT
 from batchscore.cli.options import Command, GeneralOptions
@@ -26,7 +26,7 @@ def options_of(
     explicit: dict[str, object], environment: dict[str, str] | None = None
 ) -> tuple[ScoreConfig, GeneralOptions]:
     """The options of score, with what it cannot do without."""
-    config, general = resolve(SCORE, NEEDED | explicit, app.known_options, environment or {})
+    config, general = resolve(SCORE, NEEDED | explicit, known_options, environment or {})
     assert isinstance(config, ScoreConfig)
     return config, general
 
@@ -38,7 +38,7 @@ def refusal(
 ) -> str:
     """The one line that says what is wrong."""
     with pytest.raises(UsageError) as caught:
-        resolve(command, explicit, app.known_options, environment or {})
+        resolve(command, explicit, known_options, environment or {})
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -139,7 +139,7 @@ def test_one_file_and_one_environment_serve_several_commands(tmp_path: Path) -> 
     endpoint, _ = resolve(
         INSPECT,
         {"config": path},
-        app.known_options,
+        known_options,
         {"BATCHSCORE_PORT": "x", "BATCHSCORE_MAP": "-"},
     )
     assert endpoint.model_dump()["url"] == "http://h/forward"

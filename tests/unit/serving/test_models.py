@@ -10,7 +10,8 @@ import pytest
 
 from batchscore.errors import UsageError
 from batchscore.schema import FeatureSpec
-from batchscore.serving.models import load_model, signature_of
+from batchscore.serving.load import load_model
+from batchscore.serving.models import signature_of
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from batchscore.errors import UsageError
-from batchscore.serving.models import RowError, load_model
+from batchscore.serving.load import load_model
+from batchscore.serving.models import RowError
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,9 +11,9 @@ import pytest
 from batchscore.config import ScoreConfig, configured
 from batchscore.errors import UsageError
 from batchscore.job import Job
-from batchscore.output import FileOutput
 from batchscore.runtime import Runtime
-from batchscore.work import UnfinishedOutput
+from batchscore.sinks.file import FileOutput
+from batchscore.sinks.work import UnfinishedOutput
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from batchscore.errors import TooManyFailuresError
-from batchscore.spool import Spool
+from batchscore.sinks.spool import Spool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from batchscore.batches import ScoredBatch
-    from batchscore.finished import RowCounts
-    from batchscore.layout import OutputLayout
     from batchscore.metrics import RunMetrics
+    from batchscore.sinks.finished import RowCounts
+    from batchscore.sinks.layout import OutputLayout
     from batchscore.units import FailureLimit
 
 

@@ -14,12 +14,12 @@ import pyarrow as pa
 from batchscore.endpoint import redacted
 from batchscore.errors import BatchscoreError, OutputError, StoppedError, UsageError
 from batchscore.extensions import OUTPUT_FORMATS
-from batchscore.finished import FinishedOutput, RowCounts, describe
 from batchscore.job import RESCORED
 from batchscore.partial import commit, partial_folder
 from batchscore.partial.stored import is_sealed
 from batchscore.sinks import exporter, output_format_of
-from batchscore.work import WorkInProgress
+from batchscore.sinks.finished import FinishedOutput, RowCounts, describe
+from batchscore.sinks.work import WorkInProgress
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from batchscore.job import Job
     from batchscore.runtime import Runtime
     from batchscore.sinks.base import Exporter
-    from batchscore.work import UnfinishedOutput
+    from batchscore.sinks.work import UnfinishedOutput
 
 STANDARD_OUTPUT = "-"
 # Formats that tell of their job themselves.

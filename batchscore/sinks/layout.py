@@ -6,7 +6,6 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pyarrow as pa
 
 from batchscore.errors import UsageError
@@ -98,20 +97,6 @@ def check_collisions(kept: Sequence[str], outputs: Sequence[str], prefix: str) -
                 f"two outputs of the deployment would both be written to {name!r}; "
                 "choose other names (--prefix TEXT) or leave probabilities out (--probs none)"
             )
-
-
-def scatter(array: pa.Array, positions: np.ndarray, num_rows: int) -> pa.Array:
-    """Put the n-th value at row ``positions[n]`` of ``num_rows``; rows without one are null."""
-    if len(positions) == num_rows:
-        return array
-    indices = np.zeros(num_rows, np.int64)
-    absent = np.ones(num_rows, bool)
-    indices[positions] = np.arange(len(positions))
-    absent[positions] = False
-    taken = pa.array(indices, mask=absent)
-    if isinstance(array.type, pa.BaseExtensionType):
-        return pa.ExtensionArray.from_storage(array.type, array.storage.take(taken))
-    return array.take(taken)
 
 
 def _errors(failures: Mapping[int, RowFailure], num_rows: int) -> pa.Array:

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from batchscore.jsontext import data_uri, json_texts, media_type, scalar_texts
+from batchscore.sinks.jsontext import data_uri, json_texts, media_type, scalar_texts
 
 
 def texts(array: pa.Array) -> list[str]:

@@ -26,7 +26,7 @@ from batchscore.observers import (
     progress_text,
     summary_lines,
 )
-from batchscore.progress import BarObserver
+from batchscore.observers.progress import BarObserver
 
 
 class Clock:

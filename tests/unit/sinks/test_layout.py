@@ -6,8 +6,9 @@ import pytest
 
 from batchscore.batches import Chunk, RowBatch, RowFailure, ScoredBatch
 from batchscore.errors import UsageError
-from batchscore.layout import OutputLayout, check_collisions, error_column, scatter
 from batchscore.schema import UNTYPED_KEY
+from batchscore.scoring.predictor import scatter
+from batchscore.sinks.layout import OutputLayout, check_collisions, error_column
 
 SCHEMA = pa.schema(
     [

@@ -13,9 +13,9 @@ from batchscore.codecs.columns import is_numeric, is_text, is_untyped, plain, pl
 from batchscore.errors import InputError
 
 if TYPE_CHECKING:
-    from batchscore.columns import Features, Source
     from batchscore.protocols.base import EncodedRows, RowEncoder, WireProtocol
     from batchscore.schema import ModelSignature
+    from batchscore.scoring.features import Features, Source
 
 _NUMBER = r"^\s*[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?\s*$"
 

@@ -12,22 +12,21 @@ import pyarrow as pa
 
 from batchscore.batches import Chunk, RowBatch, RowFailure, ScoredBatch
 from batchscore.client.gate import Gate
-from batchscore.decoding import Decoding, Predictions
 from batchscore.errors import UsageError
-from batchscore.isolate import Decided, Refusals, decide
-from batchscore.layout import scatter
 from batchscore.offload import by_size
-from batchscore.pipeline import first_error
-from batchscore.requests import Requests, equal_share, runs_on_the_wire, slices
+from batchscore.scoring.decoding import Decoding, Predictions
+from batchscore.scoring.isolate import Decided, Refusals, decide
+from batchscore.scoring.pipeline import first_error
+from batchscore.scoring.requests import Requests, equal_share, runs_on_the_wire, slices
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from batchscore.config import Probs
-    from batchscore.connection import Connection
     from batchscore.protocols.base import EncodedRows, RowEncoder
     from batchscore.runtime import Ground
     from batchscore.schema import ModelSignature
+    from batchscore.scoring.connection import Connection
 
 # What 32-bit offsets can reach in one array of pictures.
 _MAX_COLUMN_BYTES = 2**31 - 1
@@ -197,3 +196,17 @@ def _concatenate_columns(parts: Sequence[Predictions]) -> Predictions | None:
                 "the predictions of one chunk take more than 2 GiB; lower --batch-size"
             )
     return tuple(pa.concat_arrays(arrays) for arrays in zip(*parts, strict=True))
+
+
+def scatter(array: pa.Array, positions: np.ndarray, num_rows: int) -> pa.Array:
+    """Put the n-th value at row ``positions[n]`` of ``num_rows``; rows without one are null."""
+    if len(positions) == num_rows:
+        return array
+    indices = np.zeros(num_rows, np.int64)
+    absent = np.ones(num_rows, bool)
+    indices[positions] = np.arange(len(positions))
+    absent[positions] = False
+    taken = pa.array(indices, mask=absent)
+    if isinstance(array.type, pa.BaseExtensionType):
+        return pa.ExtensionArray.from_storage(array.type, array.storage.take(taken))
+    return array.take(taken)

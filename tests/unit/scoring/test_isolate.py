@@ -16,8 +16,8 @@ from batchscore.errors import (
     RowsRefusedError,
     StoppedError,
 )
-from batchscore.isolate import Refusals, decide
-from batchscore.pipeline import gather
+from batchscore.scoring.isolate import Refusals, decide
+from batchscore.scoring.pipeline import gather
 
 
 class Rows:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from batchscore.finished import RowCounts
+from batchscore.sinks.finished import RowCounts
 
 
 class MemorySink:

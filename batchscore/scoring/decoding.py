@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 import pyarrow as pa
 
 from batchscore.errors import DecodeError
-from batchscore.pipeline import gather
+from batchscore.scoring.pipeline import gather
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence

@@ -4,8 +4,8 @@ import time
 
 import pyarrow as pa
 
-from batchscore.columns import feature_columns, kept_columns
 from batchscore.schema import FeatureSpec, ModelSignature
+from batchscore.scoring.features import feature_columns, kept_columns
 
 
 def seconds_to_choose(count: int) -> float:

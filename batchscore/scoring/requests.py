@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
     from batchscore.batches import RowBatch
     from batchscore.client.client import Client
-    from batchscore.decoding import Decoding, Predictions
     from batchscore.errors import DeploymentAwayError
     from batchscore.offload import Offload
     from batchscore.protocols.base import Body, EncodedRows, Response, RowEncoder
+    from batchscore.scoring.decoding import Decoding, Predictions
 
 
 def runs_on_the_wire(

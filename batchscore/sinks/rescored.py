@@ -13,19 +13,19 @@ import pyarrow as pa
 
 from batchscore.endpoint import redacted
 from batchscore.errors import InputError, OutputError, UsageError
-from batchscore.finished import FinishedOutput
 from batchscore.job import FORMAT, RESCORED
-from batchscore.layout import error_column
 from batchscore.partial import commit, partial_folder
 from batchscore.partial.disk import writing
 from batchscore.readers.identity import identify
+from batchscore.sinks.finished import FinishedOutput
+from batchscore.sinks.layout import error_column
 from batchscore.sinks.merge import fits, merge
-from batchscore.work import WorkInProgress
+from batchscore.sinks.work import WorkInProgress
 
 if TYPE_CHECKING:
     from batchscore.config import RescoreConfig
     from batchscore.runtime import Runtime
-    from batchscore.work import UnfinishedOutput
+    from batchscore.sinks.work import UnfinishedOutput
 
 _MAGIC = {b"ARROW1": "arrow", b"PAR1": "parquet"}
 _TEXT = {".csv", ".tsv", ".jsonl", ".ndjson"}

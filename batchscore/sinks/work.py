@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from batchscore.errors import OutputError, UsageError
-from batchscore.finished import RowCounts
 from batchscore.job import OTHER_SPECIFICATION, told
 from batchscore.partial import PartialFile
 from batchscore.partial.disk import writing
 from batchscore.partial.stored import stored_column, stored_schema
+from batchscore.sinks.finished import RowCounts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

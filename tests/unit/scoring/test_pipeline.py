@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from batchscore.batches import Chunk, RowBatch
-from batchscore.pipeline import Window, gather, ordered_map, watching
+from batchscore.scoring.pipeline import Window, gather, ordered_map, watching
 
 
 def chunk(start: int, rows: int = 10) -> Chunk:

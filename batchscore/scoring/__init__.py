@@ -1,0 +1,1 @@
+"""From rows to predictions: encode, send, decode, in order. Nothing here knows a file."""
