@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import grimp
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -159,3 +160,14 @@ def test_contributing_sends_nobody_to_a_place_that_is_gone():
                        (ROOT / "CONTRIBUTING.md").read_text())  # fmt: skip
     assert len(words) > 10
     assert [word for word in words if not any(ROOT.glob(word.rstrip("/")))] == []
+
+
+def test_no_module_imports_in_a_circle():
+    """No module needs itself through others, in functions and for types alone included."""
+    graph = grimp.build_graph("batchscore", cache_dir=None)
+    left = {module: graph.find_modules_directly_imported_by(module) for module in graph.modules}
+    # Whoever imports nothing that is left is in no circle: taken away, until none is.
+    while free := [module for module, needs in left.items() if not needs & left.keys()]:
+        for module in free:
+            del left[module]
+    assert not left, f"these import each other, or what does: {sorted(left)}"

@@ -96,6 +96,10 @@ async def ordered_map(
     What was scored while the one before was written is written at one go: a hop to a thread
     costs as much as to encode a hundred rows.
 
+    A cancellation, or an error, may come at any await. What was handed to ``write`` by then is
+    written, in order and without gaps; a chunk that was read and not handed on is lost here, and
+    read again by who goes on behind the last row that was written.
+
     Raises:
         Exception: the first error of reading, scoring or writing, itself and not in a group.
     """
