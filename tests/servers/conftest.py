@@ -21,11 +21,13 @@ _running: Servers | None = None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A server's fixture implies its mark."""
+    """A server's fixture implies its mark, and its start is part of some test's time."""
     for item in items:
         for name in install.NAMES:
             if name in getattr(item, "fixturenames", ()):
                 item.add_marker(pytest.mark.server(name))
+        if item.get_closest_marker("server"):
+            item.add_marker(pytest.mark.timeout(600))
 
 
 @pytest.hookimpl(tryfirst=True)
