@@ -136,7 +136,7 @@ class Server:
         """End it and all that it started."""
         assert self._process.stdin is not None
         self._process.stdin.close()
-        self._process.wait(30)
+        self._process.wait(60)
 
 
 class Servers:
@@ -210,8 +210,7 @@ class Servers:
             trained = self._models("triton")
             port = free_port()
             command = self._program("triton", "triton_server.py", trained.folder, port)
-            # The server itself is ready before its models are; this one is loaded last.
-            self._start("triton", trained, port, command, "/v2/models/echo/ready")
+            self._start("triton", trained, port, command, "/v2/health/ready")
         return self._running["triton"]
 
     def _models(self, name: str) -> Trained:

@@ -118,10 +118,12 @@ def test_the_server_says_who_it_is(open_inference):
     assert ("binary_tensor_data" in said["extensions"]) == (open_inference.name == "triton")
 
 
-@pytest.mark.parametrize("name", ["kserve", "mlserver"])
-def test_a_model_may_declare_nothing(servers, name, request):
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.server(name)) for name in ("kserve", "mlserver")]
+)
+def test_a_model_may_declare_nothing(servers, name):
     """Metadata without inputs, and it scores all the same, whatever the tensor is called."""
-    server = request.getfixturevalue(name)
+    server = servers.named(name)
     said = get(server, "/v2/models/undeclared").json()
     assert (said["inputs"], said["outputs"]) == ([], [])
     sample = server.sample("diabetes")
@@ -218,7 +220,7 @@ BODIES = {
     "no id": (json.dumps({"inputs": [row().as_json()]}).encode(), {}, 500, 200, 200),
     "bare NaN": (PLAIN.encode(), {}, 500, 422, 500),
     "no JSON": (b"{nope", {}, 422, 422, 500),
-    "an unknown output": (body(outputs=[{"name": "nope"}]).encode(), {}, 500, 400, 400),
+    "an unknown output": (body(outputs=[{"name": "nope"}]).encode(), {}, 400, 400, 400),
     "gzip": (gzip.compress(body().encode()), {"Content_Encoding": "gzip"}, 400, 200, 200),
     "no content type": (body().encode(), {"Content_Type": None}, 400, 200, 200),
 }
