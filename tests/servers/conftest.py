@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from servers import install
@@ -18,6 +19,11 @@ from servers.running import Server, Servers
 OPEN_INFERENCE = ("kserve", "mlserver", "triton")
 
 _running: Servers | None = None
+
+
+def on(*names: str) -> list[Any]:
+    """Parameters for these servers, each with its mark."""
+    return [pytest.param(name, marks=pytest.mark.server(name)) for name in names]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -77,10 +83,7 @@ def triton(servers: Servers) -> Server:
     return servers.triton()
 
 
-@pytest.fixture(
-    scope="session",
-    params=[pytest.param(name, marks=pytest.mark.server(name)) for name in OPEN_INFERENCE],
-)
+@pytest.fixture(scope="session", params=on(*OPEN_INFERENCE))
 def open_inference(servers: Servers, request: pytest.FixtureRequest) -> Server:
     """Each server that speaks v2 in turn."""
     return servers.named(request.param)
