@@ -9,6 +9,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -128,9 +129,9 @@ class Server:
             time.sleep(0.05)
         raise RuntimeError(f"the server did not start:\n{self.printed()}")
 
-    def printed(self, since: int = 0, most: int = 8000) -> str:
-        """The end of what it printed after a position in its log."""
-        return self.log.read_bytes()[since:][-most:].decode(errors="replace")
+    def printed(self, most: int = 8000) -> str:
+        """The end of what it printed."""
+        return self.log.read_bytes()[-most:].decode(errors="replace")
 
     def close(self) -> None:
         """End it and all that it started."""
@@ -174,11 +175,7 @@ class Servers:
 
     def mlflow_model(self, model: str) -> Path:
         """The folder of an MLflow model, with its ``MLmodel`` file."""
-        trained = self._models("mlflow")
-        folder = trained.folder / "mlflow"
-        if not folder.exists():
-            trained.run("mlflow_models.py", str(trained.folder))
-        return folder / model
+        return self._models("mlflow").folder / "mlflow" / model
 
     def named(self, name: str) -> Server:
         """One of those that serve all models, by its name."""
@@ -215,9 +212,11 @@ class Servers:
 
     def _models(self, name: str) -> Trained:
         if name not in self._trained:
-            folder = self._folder / name
-            folder.mkdir()
-            self._trained[name] = Trained(name, folder)
+            folder = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=self._folder))
+            trained = Trained(name, folder)
+            if name == "mlflow":
+                trained.run("mlflow_models.py", str(folder))
+            self._trained[name] = trained
         return self._trained[name]
 
     def _program(self, name: str, program: str, folder: Path, port: int) -> list[str]:

@@ -20,7 +20,7 @@ def main() -> None:
     """Write one folder a model, and the server's own settings."""
     folder, http, grpc = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     root = folder / "mlserver"
-    root.mkdir()
+    root.mkdir(exist_ok=True)
     server = {"host": "127.0.0.1", "http_port": http, "grpc_port": grpc, "metrics_endpoint": None}
     # Workers of their own would be forked processes; this one is enough and ends when told.
     write(root / "settings.json", {**server, "parallel_workers": 0})
