@@ -7,7 +7,7 @@ ARGS ?=
 LANES ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup hooks quick test slow bench docs docs-check check ci
+.PHONY: help setup hooks quick test slow servers bench docs docs-check check ci
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' Makefile
@@ -27,6 +27,10 @@ test: ## all tests, with what they cover
 
 slow: ## the slow lanes, about an hour, figures at the end; LANES='soak flat' for some of them
 	$(BIN)/python scripts/slow_lanes.py $(LANES)
+
+servers: ## install the real model servers (2.6 GB, some minutes), and test against them
+	$(BIN)/python tests/servers/install.py
+	$(BIN)/pytest -q tests/servers $(ARGS)
 
 bench: ## the benchmark, some ten minutes; ARGS=--quick for few rows
 	$(BIN)/python benchmarks/run.py $(ARGS)
