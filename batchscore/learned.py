@@ -19,6 +19,11 @@ NAMELESS = "prediction"
 """The name of an output that the deployment gives none."""
 
 
+def tells_outputs(published: ModelSignature) -> bool:
+    """Whether the deployment itself tells all its outputs; else they are learned as a whole."""
+    return bool(published.outputs) and not any(spec.is_open for spec in published.outputs)
+
+
 def with_classes(signature: ModelSignature, config: ScoreConfig) -> ModelSignature:
     """The signature with the user's classes in its categorical output.
 
@@ -95,7 +100,7 @@ def with_learned(
     except (KeyError, TypeError, ValueError):
         return signature
 
-    if not signature.outputs:
+    if not tells_outputs(signature):
         return replace(signature, outputs=tuple(map(_whole_spec, found)))
 
     def completed(spec: FeatureSpec) -> FeatureSpec:
