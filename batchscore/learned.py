@@ -29,7 +29,7 @@ def with_classes(signature: ModelSignature, config: ScoreConfig) -> ModelSignatu
 
     Where the deployment does not tell its outputs, the protocol finds the place for them.
     """
-    if not (config.classes and signature.outputs):
+    if not (config.classes and tells_outputs(signature)):
         return signature
     classes = tuple(sorted(config.classes))
     categories = [spec for spec in signature.outputs if spec.kind == "category"]

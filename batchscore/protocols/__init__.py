@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from batchscore.errors import UsageError
+from batchscore.protocols.open_inference import OpenInferenceProtocol, is_model
 from batchscore.protocols.rows import RowsProtocol
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 AUTO = "auto"
 
 _PROTOCOLS: dict[str, Callable[[EndpointConfig | None], WireProtocol]] = {
+    "open-inference": OpenInferenceProtocol,
     "rows": lambda _config: RowsProtocol(),
 }
 
@@ -46,7 +48,7 @@ def names() -> list[str]:
 
 def asked() -> list[str]:
     """The protocols whose specification can be asked for, in this order."""
-    return ["rows"]
+    return ["rows", "open-inference"]
 
 
 def recognised(url: str) -> str | None:
@@ -54,4 +56,4 @@ def recognised(url: str) -> str | None:
     path = urlsplit(url).path.rstrip("/")
     if path.endswith("/forward"):
         return "rows"
-    return None
+    return "open-inference" if is_model(url) else None
