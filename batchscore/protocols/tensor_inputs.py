@@ -6,7 +6,6 @@ the model declares, else in that of the column; one that does not fit fails its 
 
 from __future__ import annotations
 
-import re
 from base64 import b64encode
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -37,6 +36,7 @@ from batchscore.codecs.tensor import tensor_input
 from batchscore.codecs.tensor_values import numbers_of
 from batchscore.codecs.text import text_input, text_of
 from batchscore.errors import InputError
+from batchscore.protocols.tensor_numbers import in_datatype, own_dtype, parsed_number
 from batchscore.protocols.tensors import BYTES, NAMES
 
 if TYPE_CHECKING:
@@ -53,10 +53,8 @@ if TYPE_CHECKING:
 _EMPTY = "is empty; a tensor has no nulls"
 _PLAIN_NUMBER = r"^-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?$"
 _PLAIN_INTEGER = r"^-?[0-9]{1,18}$"
-_INTEGER = re.compile(r"[+-]?[0-9]+")
-_NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
-_NONFINITE = re.compile(r"[+-]?(nan|inf|infinity)", re.IGNORECASE)
 _JSON_NUMBER_BYTES = 20
+_NOTHING = pa.scalar(b"", pa.large_binary())
 
 
 @dataclass(frozen=True)
@@ -173,7 +171,7 @@ class _Numbers:
         self._field = column
         self.name = spec.name
         self.row_shape = spec.shape
-        self._dtype = np.dtype(spec.datatype) if spec.datatype else _own_dtype(column.type)
+        self._dtype = np.dtype(spec.datatype) if spec.datatype else own_dtype(column.type)
         self.datatype = NAMES[self._dtype.name]
         self._width = prod(spec.shape)
         self.needs_binary = self._dtype == np.float16
@@ -252,7 +250,7 @@ class _Scalars(_Numbers):
         failures: dict[int, str] = {}
         for row, cell in enumerate(cells):
             try:
-                number = _parsed_cell(cell)
+                number = parsed_number(cell)
                 if number is None:
                     failures[row] = _EMPTY
                     continue
@@ -303,8 +301,9 @@ class _Arrays(_Numbers):
         each = self._width * self._dtype.itemsize if binary else self._json_bytes()
         if self.blocks:
             # The codec looks which files there are, at 20 bytes a number and 160 a row.
-            return self._codec.wire_bytes(column) * each // (20 * self._width + 160)
-        return (len(column) - column.null_count) * each
+            size: int = self._codec.wire_bytes(column)
+            return size * each // (20 * self._width + 160)
+        return int(len(column) - column.null_count) * each
 
 
 class _Texts:
@@ -393,65 +392,6 @@ class _Pictures:
         return size * 3 // 4 if self._is_raw and binary else size
 
 
-def _own_dtype(type_: pa.DataType) -> np.dtype[Any]:
-    """The type of a column's numbers; float64 where it has none of NumPy's."""
-    type_ = plain_type(type_)
-    if isinstance(type_, pa.FixedShapeTensorType):
-        return _own_dtype(type_.value_type)
-    if pa.types.is_nested(type_) and not pa.types.is_struct(type_):
-        return _own_dtype(type_.value_type)
-    if is_numeric(type_) and not pa.types.is_decimal(type_):
-        found: np.dtype[Any] = np.dtype(type_.to_pandas_dtype())
-        return found
-    return np.dtype(np.float64)
-
-
-def in_datatype(numbers: Numbers, dtype: np.dtype[Any]) -> tuple[Numbers, NDArray[np.bool_] | None]:
-    """Numbers in a datatype, and which of them it has not; None: it has all.
-
-    Fractions are no integers, 2 is no boolean, and what is too great for a float is not infinite.
-    """
-    if numbers.dtype == dtype:
-        return numbers, None
-    source = numbers.dtype.kind
-    bad: NDArray[np.bool_] | None = None
-    if dtype.kind == "b":
-        bad = (numbers != 0) & (numbers != 1)
-    elif dtype.kind in "iu" and source in "iu" and not np.can_cast(numbers.dtype, dtype):
-        limits = np.iinfo(dtype)
-        bad = (numbers < int(limits.min)) | (numbers > int(limits.max))
-    elif dtype.kind in "iu" and source == "f":
-        limits = np.iinfo(dtype)
-        # The greatest integer may have no float of its own, the one above it always has.
-        is_inside = (numbers >= float(limits.min)) & (numbers < float(int(limits.max) + 1))
-        bad = ~is_inside | (np.trunc(numbers) != numbers)
-    elif dtype.kind in "iub" and source == "O":
-        raise OverflowError
-    if bad is not None and bad.any():
-        numbers = np.where(bad, 0, numbers)
-    with np.errstate(over="ignore"):
-        fitted = numbers.astype(dtype)
-    if dtype.kind == "f":
-        bad = np.isinf(fitted)
-        if bad.any() and source == "f":
-            bad &= np.isfinite(numbers)
-    return fitted, bad if bad is not None and bad.any() else None
-
-
-def _parsed_cell(cell: Any) -> Any:
-    """A cell's number; None where it is empty; ``ValueError`` where it holds none."""
-    if cell is None or not isinstance(cell, str):
-        return cell if cell is None or cell != cell.to_integral_value() else int(cell)
-    cell = cell.strip()
-    if not cell:
-        return None
-    if _INTEGER.fullmatch(cell):
-        return int(cell)
-    if _NUMBER.fullmatch(cell) or _NONFINITE.fullmatch(cell):
-        return float(cell)
-    raise ValueError(cell)
-
-
 def _ends_of_numbers(json: memoryview, width: int) -> Rows:
     """Where each row of so many numbers and its comma end, were there a comma behind the last."""
     commas = np.flatnonzero(np.frombuffer(json, np.uint8) == ord(",")) + 1
@@ -489,6 +429,6 @@ def _with_lengths(column: pa.Array) -> Encoded:
         [None, pa.py_buffer(offsets), pa.py_buffer(lengths.astype("<u4"))],
     )
     # With wide offsets the bytes may grow beyond 2 GiB.
-    joined = pc.binary_join_element_wise(prefixes, column.cast(pa.large_binary()), b"")
+    joined = pc.binary_join_element_wise(prefixes, column.cast(pa.large_binary()), _NOTHING)
     bounds = np.cumsum(lengths + 4)
     return Encoded(memoryview(joined.buffers()[2])[: int(bounds[-1])], lambda: bounds)
