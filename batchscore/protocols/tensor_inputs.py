@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from base64 import b64encode
 from dataclasses import dataclass, field
-from functools import cached_property
 from itertools import accumulate
 from math import prod
 from typing import TYPE_CHECKING, Any, Protocol
@@ -19,7 +18,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batchscore.codecs.columns import (
-    bytes_and_ends,
     is_bytes,
     is_numeric,
     is_text,
@@ -36,11 +34,12 @@ from batchscore.codecs.tensor import tensor_input
 from batchscore.codecs.tensor_values import numbers_of
 from batchscore.codecs.text import text_input, text_of
 from batchscore.errors import InputError
+from batchscore.protocols.tensor_bytes import Encoded, ends_of_numbers, json_texts, with_lengths
 from batchscore.protocols.tensor_numbers import in_datatype, own_dtype, parsed_number
 from batchscore.protocols.tensors import BYTES, NAMES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
@@ -50,42 +49,10 @@ if TYPE_CHECKING:
     Numbers = NDArray[Any]
     Rows = NDArray[np.int64]
 
-_EMPTY = "is empty; a tensor has no nulls"
+_EMPTY = "the cell is empty; a tensor has no nulls"
 _PLAIN_NUMBER = r"^-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?$"
 _PLAIN_INTEGER = r"^-?[0-9]{1,18}$"
 _JSON_NUMBER_BYTES = 20
-_NOTHING = pa.scalar(b"", pa.large_binary())
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """The rows of one tensor on the wire, one after another.
-
-    Attributes:
-        data: their bytes; in JSON what stands between the brackets.
-        ends: where each row ends, the comma behind it included; or how many bytes each has; or
-            what tells where they end, asked only if fewer rows are to be sent.
-        gap: how many bytes stand between two rows.
-    """
-
-    data: memoryview
-    ends: int | Callable[[], Rows]
-    gap: int = 0
-
-    @cached_property
-    def _bounds(self) -> Rows:
-        assert not isinstance(self.ends, int)  # noqa: S101 - for the type checker
-        return np.concatenate(([0], self.ends()))
-
-    def part(self, start: int, stop: int, num_rows: int) -> memoryview:
-        """The bytes of the rows from start to stop, of all those there are."""
-        if start == 0 and stop == num_rows:
-            return self.data
-        if isinstance(self.ends, int):
-            return self.data[start * self.ends : stop * self.ends]
-        if start == stop:
-            return self.data[:0]
-        return self.data[int(self._bounds[start]) : int(self._bounds[stop]) - self.gap]
 
 
 @dataclass(frozen=True)
@@ -191,7 +158,7 @@ class _Numbers:
             data = memoryview(little.view(np.uint8).data)
             return Encoded(data, self._width * self._dtype.itemsize), nonfinite
         json = memoryview(orjson.dumps(numbers, option=orjson.OPT_SERIALIZE_NUMPY))[1:-1]
-        return Encoded(json, lambda: _ends_of_numbers(json, self._width), 1), nonfinite
+        return Encoded(json, lambda: ends_of_numbers(json, self._width), 1), nonfinite
 
     def _fitted(self, numbers: Numbers, absent: NDArray[np.bool_] | None) -> Cells:
         """Numbers in the tensor's datatype; a row a number, or a flat row each."""
@@ -227,6 +194,8 @@ class _Scalars(_Numbers):
             cells = self._one_by_one(column.to_pylist())
         else:
             absent = None
+            if pa.types.is_decimal(column.type):
+                column = pc.cast(column, pa.float64())
             if column.null_count:
                 absent = column.is_null().to_numpy(zero_copy_only=False)
                 column = pc.fill_null(column, pa.scalar(0).cast(column.type))
@@ -339,10 +308,10 @@ class _Texts:
     def write(self, cells: Cells, rows: Rows | None, *, binary: bool) -> tuple[Encoded, int]:
         column: pa.Array = cells.values if rows is None else cells.values.take(pa.array(rows))
         if binary:
-            return _with_lengths(column), 0
+            return with_lengths(column), 0
         large = _is_large(column.type)
         strings = column.cast(pa.large_string() if large else pa.string()).to_pylist()
-        return _json_texts(strings), 0
+        return json_texts(strings), 0
 
     def wire_bytes(self, column: pa.Array, *, binary: bool) -> int:
         type_ = plain_type(column.type)
@@ -382,7 +351,7 @@ class _Pictures:
         if rows is not None:
             values = [values[row] for row in rows.tolist()]
         if binary:
-            return _with_lengths(pa.array(values, pa.large_binary())), 0
+            return with_lengths(pa.array(values, pa.large_binary())), 0
         data = b'"%b"' % b'","'.join(values) if values else b""
         ends = list(accumulate(len(value) + 3 for value in values))
         return Encoded(memoryview(data), lambda: np.array(ends, np.int64), 1), 0
@@ -392,43 +361,9 @@ class _Pictures:
         return size * 3 // 4 if self._is_raw and binary else size
 
 
-def _ends_of_numbers(json: memoryview, width: int) -> Rows:
-    """Where each row of so many numbers and its comma end, were there a comma behind the last."""
-    commas = np.flatnonzero(np.frombuffer(json, np.uint8) == ord(",")) + 1
-    return np.append(commas, len(json) + 1)[width - 1 :: width]
-
-
-def _json_texts(strings: list[str]) -> Encoded:
-    """Texts as JSON strings."""
-    json = memoryview(orjson.dumps(strings))[1:-1]
-
-    def ends() -> Rows:
-        return np.cumsum([len(orjson.dumps(each)) + 1 for each in strings])
-
-    return Encoded(json, ends, 1)
-
-
 def _is_large(type_: pa.DataType) -> bool:
     return bool(pa.types.is_large_string(type_) or pa.types.is_large_binary(type_))
 
 
 def _as_bytes(column: pa.Array) -> pa.Array:
     return column.cast(pa.large_binary() if _is_large(column.type) else pa.binary())
-
-
-def _with_lengths(column: pa.Array) -> Encoded:
-    """Byte strings without nulls, each behind its length of four bytes."""
-    if not len(column):
-        return Encoded(memoryview(b""), lambda: np.zeros(0, np.int64))
-    ends = np.append(0, bytes_and_ends(column)[1])
-    lengths = np.diff(ends)
-    offsets = np.arange(len(column) + 1, dtype=np.int64) * 4
-    prefixes = pa.Array.from_buffers(
-        pa.large_binary(),
-        len(column),
-        [None, pa.py_buffer(offsets), pa.py_buffer(lengths.astype("<u4"))],
-    )
-    # With wide offsets the bytes may grow beyond 2 GiB.
-    joined = pc.binary_join_element_wise(prefixes, column.cast(pa.large_binary()), _NOTHING)
-    bounds = np.cumsum(lengths + 4)
-    return Encoded(memoryview(joined.buffers()[2])[: int(bounds[-1])], lambda: bounds)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -92,7 +92,7 @@ def _checked(tensor: Tensor, spec: FeatureSpec) -> Tensor:
     came = numpy_name(tensor.datatype)
     wanted = spec.datatype or came
     if came != wanted:
-        if "bytes" in {came, wanted} or not np.can_cast(came, wanted, "safe"):
+        if "bytes" in {came, wanted} or not _holds(np.dtype(wanted), np.dtype(came)):
             raise DecodeError(
                 f"output {spec.name!r} came as {tensor.datatype}, but is to be "
                 f"{NAMES.get(wanted, BYTES)}, says the deployment's own metadata"
@@ -105,6 +105,13 @@ def _checked(tensor: Tensor, spec: FeatureSpec) -> Tensor:
             f"{list(spec.shape)}"
         )
     return tensor
+
+
+def _holds(wide: np.dtype[Any], narrow: np.dtype[Any]) -> bool:
+    """Whether a datatype has all the numbers of another."""
+    # NumPy takes float64 for wide enough; it has not every integer of 64 bits.
+    lost = wide.kind == "f" and narrow.kind in "iu" and narrow.itemsize == wide.itemsize
+    return np.can_cast(narrow, wide, "safe") and not lost
 
 
 def _column(

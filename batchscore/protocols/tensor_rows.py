@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
     from batchscore.batches import RowBatch
     from batchscore.protocols.base import Body
-    from batchscore.protocols.tensor_inputs import Encoded, TensorColumn
+    from batchscore.protocols.tensor_bytes import Encoded
+    from batchscore.protocols.tensor_inputs import TensorColumn
 
 
 class EncodedTensors:

@@ -106,7 +106,8 @@ class FaultServer:
         self.request_count = self.rows_seen = self.spec_requests = 0
         self.in_flight = self.max_in_flight = 0
         self.host = "127.0.0.1"
-        self._folder = f"/deployment/{deployment_id}/"
+        self._score_path = f"/deployment/{deployment_id}/forward"
+        self._spec_path = f"/deployment/{deployment_id}/openapi.json"
         self._errors: list[Exception] = []
         self._under_way: dict[Exchange, RequestInfo] = {}
         self._timers: dict[Exchange, asyncio.TimerHandle] = {}
@@ -139,7 +140,7 @@ class FaultServer:
     @property
     def url(self) -> str:
         """The address of the deployment."""
-        return f"{'https' if self._tls else 'http'}://{self.host}:{self.port}{self._folder}forward"
+        return f"{'https' if self._tls else 'http'}://{self.host}:{self.port}{self._score_path}"
 
     @property
     def connections(self) -> int:
@@ -193,7 +194,7 @@ class FaultServer:
 
     def on_head(self, exchange: Exchange) -> None:
         """Count the request; faults before its body happen here."""
-        if exchange.path != f"{self._folder}forward" or exchange.method != "POST":
+        if exchange.path != self._score_path or exchange.method != "POST":
             return
         self.in_flight += 1
         self.max_in_flight = max(self.max_in_flight, self.in_flight)
@@ -217,7 +218,7 @@ class FaultServer:
         info = self._under_way.get(exchange)
         if info is not None:
             self._forward(exchange, info)
-        elif exchange.path == f"{self._folder}openapi.json" and exchange.method == "GET":
+        elif exchange.path == self._spec_path and exchange.method == "GET":
             self._specification(exchange)
         else:
             self._finish(exchange, _error(404, "NOT_FOUND", "there is nothing at this address"))
@@ -238,13 +239,15 @@ class FaultServer:
         )  # fmt: skip
         denied = self._denied(exchange)
         fault = None if denied else self._ask(self._spec_script, info)
-        document = specification(
+        good = Reply(200, msgspec.json.encode(self._document()), _JSON)
+        reply = denied or (fault and fault.reply) or good
+        self._later(exchange, fault.delay_s if fault else 0, lambda: (reply, fault))
+
+    def _document(self) -> dict[str, Any]:
+        return specification(
             self.inputs, self.outputs, tensor_json=self.tensor_json, old_style=self.old_style,
             classes=self.classes,
         )  # fmt: skip
-        good = Reply(200, msgspec.json.encode(document), _JSON)
-        reply = denied or (fault and fault.reply) or good
-        self._later(exchange, fault.delay_s if fault else 0, lambda: (reply, fault))
 
     def _forward(self, exchange: Exchange, info: RequestInfo) -> None:
         info.body = exchange.body
