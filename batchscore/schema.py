@@ -82,14 +82,15 @@ class ModelSignature:
         inputs: the input features, in the specification's order; none where it does not tell.
         outputs: the output features, in the specification's order; none where it does not tell.
         tensor_json: arrays travel as ``{"shape", "data"}``; else as NumPy files in data URIs.
-        binary_tensors: the server says that it takes tensors as raw bytes. That is no part of what
-            the model is, so the fingerprint leaves it out.
+        binary_tensors: whether the server says that it takes tensors as raw bytes; None where the
+            protocol has no such thing. It is no part of what the model is, so the fingerprint
+            leaves it out.
     """
 
     inputs: tuple[FeatureSpec, ...]
     outputs: tuple[FeatureSpec, ...]
     tensor_json: bool = True
-    binary_tensors: bool = False
+    binary_tensors: bool | None = None
 
     def fingerprint(self) -> str:
         """A short stable hash of the signature, to tell one model from another."""

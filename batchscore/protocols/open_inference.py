@@ -190,7 +190,7 @@ class OpenInferenceProtocol:
         folder: ImageFolder | None,
     ) -> TensorEncoder:
         """An encoder for these columns; see ``WireProtocol.encoder``."""
-        is_raw = signature.binary_tensors
+        is_raw = bool(signature.binary_tensors)
         inputs = [
             tensor_column(spec, column, folder, is_raw=is_raw)
             for spec, column in zip(signature.inputs, columns, strict=True)
