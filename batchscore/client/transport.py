@@ -12,7 +12,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urljoin
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 import aiohttp
 from multidict import CIMultiDict
@@ -49,7 +49,6 @@ _UNKNOWN_CA = frozenset({2, 18, 19, 20, 21})
 _PIECE_BYTES = 2**18
 # Servers close a connection on which nothing has come for some seconds, two at least.
 _IDLE_S = 1.0
-_idle_s: ContextVar[float] = ContextVar("idle_s", default=0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +92,9 @@ class HTTPTransport:
 
     async def __aenter__(self) -> Self:
         # The limit on connections is the limiter's business; HTTP/1.1 needs one a request.
+        self._connector = _Connector(limit=0, ssl=self._ssl)
         self._session = aiohttp.ClientSession(
-            connector=_Connector(limit=0, ssl=self._ssl),
+            connector=self._connector,
             headers={"User-Agent": "batchscore", "Accept-Encoding": "gzip, deflate"},
             timeout=aiohttp.ClientTimeout(
                 total=self._options.timeout_s, sock_connect=_CONNECT_TIMEOUT_S
@@ -160,12 +160,12 @@ class HTTPTransport:
 
         That it was being closed while the request was on its way says nothing of the request.
         """
-        _idle_s.set(0.0)
+        _line.set(_NEW)
         try:
             return await self._send_once(request, url, headers)
         except (aiohttp.ClientConnectionError, ConnectionResetError) as error:
             # An answer that has begun, and then broke off, is another error.
-            if _idle_s.get() < _IDLE_S or not _is_closed(error):
+            if _line.get().idle_s < _IDLE_S or not _is_closed(error):
                 raise
             _log.debug("an idle connection was closed meanwhile: %s", _reason(error))
         return await self._send_once(request, url, headers)
@@ -186,9 +186,13 @@ class HTTPTransport:
         ) as answer:
             if 300 <= answer.status < 400 and "Location" in answer.headers:
                 return self._redirected(request, answer, url)
+            body = await self._read(answer)
+            if answer.status == 500:
+                # Where an error of its own made it answer so, a server may hang up without a word.
+                self._connector.leave(_line.get())
             return Response(
                 status=answer.status,
-                body=await self._read(answer),
+                body=body,
                 headers={name.lower(): value for name, value in answer.headers.items()},
             )
 
@@ -231,18 +235,43 @@ def _is_closed(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno in {errno.ECONNRESET, errno.EPIPE}
 
 
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """The connection that a request went out on.
+
+    Attributes:
+        protocol: aiohttp's object for it; None where there is none yet.
+        idle_s: for how long nothing had come on it, 0 for a new one.
+    """
+
+    protocol: object | None = None
+    idle_s: float = 0.0
+
+
+_NEW = _Line()
+_line: ContextVar[_Line] = ContextVar("line", default=_NEW)
+
+
 class _Connector(aiohttp.TCPConnector):
-    """Tells whoever gets a connection for how long it was idle, in ``_idle_s``."""
+    """Tells whoever gets a connection which it is, in ``_line``."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self._used_s: WeakKeyDictionary[object, float] = WeakKeyDictionary()
+        self._left: WeakSet[object] = WeakSet()
+
+    def leave(self, line: _Line) -> None:
+        """Send nothing more on a connection."""
+        self._left.add(line.protocol)
 
     async def connect(self, *args: Any, **options: Any) -> aiohttp.connector.Connection:
         """A connection, new or used before."""
         connection = await super().connect(*args, **options)
+        while connection.protocol in self._left:
+            connection.close()
+            connection = await super().connect(*args, **options)
         protocol, now = connection.protocol, self._loop.time()
-        _idle_s.set(now - self._used_s.get(protocol, now))
+        _line.set(_Line(protocol, now - self._used_s.get(protocol, now)))
 
         def released() -> None:
             self._used_s[protocol] = self._loop.time()

@@ -465,3 +465,12 @@ async def test_a_busy_connection_that_was_closed_costs_a_try():
             assert await client.score(BODY, 2, read) == GOOD
     assert seen == [0, 1, 0]
     assert (metrics.requests, metrics.retries) == (3, {"connection": 1})
+
+
+async def test_a_connection_is_not_used_again_after_a_500():
+    """A server that fails by itself answers 500 and hangs up; the next request cannot know."""
+    with FaultServer(*LINEAR, script=[faults.status(500), None, None]) as server:
+        async with client_of(server.url, attempts=2) as (client, _):
+            assert await client.score(BODY, 2, read) == GOOD
+            assert await client.score(BODY, 2, read) == GOOD
+        assert [info.connection for info in server.requests] == [0, 1, 1]
