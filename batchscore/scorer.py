@@ -29,7 +29,7 @@ from batchscore.runtime import Runtime
 from batchscore.scoring.connection import Limits, Target, connect, with_protocol
 from batchscore.scoring.declared import with_inputs
 from batchscore.scoring.features import Features, kept_columns
-from batchscore.scoring.learned import with_classes, with_learned
+from batchscore.scoring.learned import tells_outputs, with_classes, with_learned
 from batchscore.scoring.packing import encoder_of
 from batchscore.scoring.pipeline import Window, ordered_map, watching
 from batchscore.scoring.predictor import Predictor
@@ -158,7 +158,7 @@ async def target_of(run: Run, opened: OpenedInput) -> AsyncIterator[Target]:
             published, config, opened.reader.schema, config.map, is_pictures=opened.is_pictures
         )
         run.fingerprint = signature.fingerprint()
-        yield Target(connection, with_classes(signature, config), bool(published.outputs))
+        yield Target(connection, with_classes(signature, config), tells_outputs(published))
 
 
 async def score_rows(

@@ -15,9 +15,10 @@ from batchscore.errors import (
     DecodeError,
     MetadataError,
     ModelChangedError,
+    RefusedError,
     UnreachableError,
 )
-from batchscore.protocols.base import read_metadata
+from batchscore.protocols.base import AsksServer, read_metadata
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -95,10 +96,19 @@ class Metadata:
 
     async def _read(self) -> ModelSignature:
         try:
-            return read_metadata(self._protocol, await self._answer())
+            signature = read_metadata(self._protocol, await self._answer())
         except MetadataError as error:
             text = self._authorized.without_secrets(str(error))
             raise MetadataError(f"{self._endpoint.shown}: {text}") from error
+        if not isinstance(self._protocol, AsksServer):
+            return signature
+        request, said = self._protocol.server_request(self._endpoint.url), None
+        try:
+            said = await self._authorized.send(request)
+        except (AttemptError, RefusedError) as error:
+            # A gateway may let only the model's own address through.
+            _log.info("%s tells nothing of itself: %s", self._endpoint.host_and_port, error)
+        return self._protocol.with_server(signature, said)
 
     async def _answer(self) -> Response | None:
         """The specification; None where none can be asked for, but somebody is there."""

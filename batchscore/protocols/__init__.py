@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from batchscore.errors import UsageError
 from batchscore.extensions import Extensions
 from batchscore.importing import load_object, made
+from batchscore.protocols.open_inference import OpenInferenceProtocol, is_model
 from batchscore.protocols.rows import RowsProtocol
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 AUTO = "auto"
 
 _BUILT_IN: dict[str, Callable[[EndpointConfig | None], WireProtocol]] = {
+    "open-inference": OpenInferenceProtocol,
     "rows": lambda _config: RowsProtocol(),
 }
 PROTOCOLS = Extensions("batchscore.protocols", "protocol", tuple(_BUILT_IN))
@@ -63,7 +65,7 @@ def protocol(name: str, config: EndpointConfig | None = None) -> WireProtocol:
 
 def asked() -> list[str]:
     """The protocols whose specification can be asked for, in this order."""
-    return ["rows"]
+    return ["rows", "open-inference"]
 
 
 def recognised(url: str) -> str | None:
@@ -71,4 +73,4 @@ def recognised(url: str) -> str | None:
     path = urlsplit(url).path.rstrip("/")
     if path.endswith("/forward"):
         return "rows"
-    return None
+    return "open-inference" if is_model(url) else None

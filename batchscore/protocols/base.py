@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from batchscore.errors import DecodeError, MetadataError
 from batchscore.protocols.untrusted import beginning, parse_json
@@ -301,3 +301,27 @@ def read_metadata(protocol: WireProtocol, response: Response | None) -> ModelSig
         raise MetadataError(
             f"this is no specification as {protocol.name} has it: {type(error).__name__}: {error}"
         ) from error
+
+
+@runtime_checkable
+class AsksServer(Protocol):
+    """What a protocol has besides, whose servers tell of themselves elsewhere than of the model.
+
+    Asked once, after the specification. Where nobody answers, the signature stays as it is.
+    """
+
+    def server_request(self, url: str) -> Request:
+        """What to ask."""
+        ...
+
+    def with_server(self, signature: ModelSignature, response: Response | None) -> ModelSignature:
+        """The signature with what the server says of itself.
+
+        Args:
+            signature: as the specification told it.
+            response: a 2xx answer; None where there was none.
+
+        Raises:
+            UsageError: it shows that the address is no model's.
+        """
+        ...

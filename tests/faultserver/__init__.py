@@ -6,9 +6,9 @@
         ...                 # score against server.url
         server.requests     # what arrived, in order
 
-``faults`` holds the faults and the scripts made of them, ``models`` the example models,
-``proxy`` a TCP proxy that breaks connections, ``tunnel`` an HTTP proxy for https, ``process`` the
-same server as a subprocess.
+``open_inference`` is the same server with tensors on its wire. ``faults`` holds the faults and the
+scripts made of them, ``models`` the example models, ``proxy`` a TCP proxy that breaks connections,
+``tunnel`` an HTTP proxy for https, ``process`` the same server as a subprocess.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from faultserver.models import (
     echo_predict,
     linear_predict,
 )
+from faultserver.open_inference import OpenInferenceServer
 from faultserver.process import FaultServerProcess
 from faultserver.proxy import Proxy
 from faultserver.requests import RequestInfo
@@ -38,6 +39,7 @@ __all__ = [
     "FaultServer",
     "FaultServerProcess",
     "Model",
+    "OpenInferenceServer",
     "Proxy",
     "RequestInfo",
     "RowTally",
