@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from batchscore.batches import Chunk, RowBatch, RowFailure, ScoredBatch
 from batchscore.client.gate import Gate
-from batchscore.errors import DecodeError, UsageError
+from batchscore.errors import DecodeError, RowsRefusedError, UsageError
 from batchscore.isolate import Decided, Refusals, decide
 from batchscore.layout import scatter
 from batchscore.pipeline import first_error, gather
@@ -196,7 +196,9 @@ class Predictor:
         # Alone in flight, so no other answer can be read meanwhile.
         learned = self._protocol.learn(self.signature, response, num_rows)
         if not self._protocol.is_complete(learned):
-            raise DecodeError("the first answer shows no classes, only null")
+            raise DecodeError(
+                "the first answer is null throughout, which does not show its type or classes"
+            )
         decoder = self._protocol.decoder(learned, probs=self._probs)
         predictions = decoder.decode(response, num_rows)
         self.signature, self.decoder = learned, decoder
@@ -244,7 +246,12 @@ class _Slices:
             )
             return found
 
-        return await self._client.score(body, stop - start, read, alone=alone)
+        try:
+            return await self._client.score(body, stop - start, read, alone=alone)
+        except RowsRefusedError as refused:
+            if not self._encoded.fall_back(body, refused.last):
+                raise
+            return await self.send(start, stop, alone=alone)
 
     async def ride_out(self, away: DeploymentAwayError, row: int | None) -> None:
         """See ``Sender``."""

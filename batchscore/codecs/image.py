@@ -79,21 +79,26 @@ class ImageInput:
         return PieceColumn(quoted(uris), failures)
 
     def _uris(self, column: pa.Array) -> tuple[list[tuple[bytes, bytes] | None], dict[int, str]]:
-        uris: list[tuple[bytes, bytes] | None] = [None] * len(column)
+        pictures, failures = self.pictures(column)
+        return [None if found is None else uri_pieces(*found) for found in pictures], failures
+
+    def pictures(self, column: pa.Array) -> tuple[list[tuple[str, bytes] | None], dict[int, str]]:
+        """Media type and bytes of each picture as it is sent, and why some rows have none."""
+        found: list[tuple[str, bytes] | None] = [None] * len(column)
         data, paths, failures = _bytes_and_paths(column)
         skip_empty = is_untyped(self.field)
         for row, (picture, path) in enumerate(zip(data, paths, strict=True)):
             if picture is not None and is_simple_png(picture):
-                uris[row] = uri_pieces("image/png", picture)
+                found[row] = "image/png", picture
                 continue
             if row in failures or (picture is None and (path is None or (skip_empty and not path))):
                 continue
             try:
-                uris[row] = uri_pieces(*wire_picture(self._read(picture, path)))
+                found[row] = wire_picture(self._read(picture, path))
             except EncodeError as error:
                 where = "" if picture is not None or _names(error, path) else f"{shown(path)}: "
                 failures[row] = f"{where}{error}"
-        return uris, named(self.field, failures)
+        return found, named(self.field, failures)
 
     def _read(self, picture: bytes | None, path: str | None) -> bytes:
         if picture is not None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from batchscore.batches import RowBatch, RowFailure
     from batchscore.codecs import ImageFolder
     from batchscore.config import Probs
+    from batchscore.errors import AttemptError
     from batchscore.schema import ModelSignature
 
 
@@ -93,6 +94,13 @@ class EncodedRows(Protocol):
 
     def body(self, start: int, stop: int) -> Body:
         """The request body for these rows; that of all rows is there already."""
+        ...
+
+    def fall_back(self, body: Body, error: AttemptError) -> bool:
+        """Whether a body was refused for its form alone, and these rows now have another.
+
+        Then no row was looked at, and all are sent again, as ``body`` gives them from now on.
+        """
         ...
 
 
