@@ -71,6 +71,16 @@ class CategoryOutput:
             return (labels, self._structs(matrix, known, absent))
         return (labels, self._lists(matrix, known, absent))
 
+    def of_matrix(self, matrix: Matrix) -> tuple[pa.Array, ...]:
+        """The same of probabilities that came without names: rows x ``classes``, in their order."""
+        absent = np.zeros(len(matrix), np.bool_)
+        labels = self._labels(matrix, None)
+        if len(self.fields) == 1:
+            return (labels,)
+        if pa.types.is_struct(self.fields[1].type):
+            return (labels, self._structs(matrix, None, absent))
+        return (labels, self._lists(matrix, None, absent))
+
     def _matrix_of_equal_rows(self, values: Sequence[object]) -> Matrix | None:
         """Rows x classes where every value has all classes and numbers only, else None."""
         width = len(self.classes)

@@ -80,16 +80,16 @@ class ImageInput:
 
     def _uris(self, column: pa.Array) -> tuple[list[tuple[bytes, bytes] | None], dict[int, str]]:
         pictures, failures = self.pictures(column)
-        return [None if found is None else uri_pieces(*found) for found in pictures], failures
+        return [None if each is None else uri_pieces(*each) for each in pictures], failures
 
     def pictures(self, column: pa.Array) -> tuple[list[tuple[str, bytes] | None], dict[int, str]]:
-        """Media type and bytes of each picture as it is sent, and why some rows have none."""
+        """Media type and bytes of each picture of a plain column (None: null), and failures."""
         found: list[tuple[str, bytes] | None] = [None] * len(column)
         data, paths, failures = _bytes_and_paths(column)
         skip_empty = is_untyped(self.field)
         for row, (picture, path) in enumerate(zip(data, paths, strict=True)):
             if picture is not None and is_simple_png(picture):
-                found[row] = "image/png", picture
+                found[row] = ("image/png", picture)
                 continue
             if row in failures or (picture is None and (path is None or (skip_empty and not path))):
                 continue

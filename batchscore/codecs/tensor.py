@@ -31,7 +31,7 @@ from batchscore.codecs.columns import (
 from batchscore.codecs.datauri import uri_pieces
 from batchscore.codecs.folder import NO_FOLDER, ImageFolder
 from batchscore.codecs.npy import NPY_MEDIA_TYPE, npy_header, read_npy
-from batchscore.codecs.tensor_values import flat_float32, float32_of, shape_text
+from batchscore.codecs.tensor_values import flat_numbers, float32_of, numbers_of, shape_text
 from batchscore.errors import EncodeError, InputError
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from batchscore.schema import FeatureSpec
 
     Floats = NDArray[np.float32]
+    Numbers = NDArray[Any]
 
 
 def tensor_input(
@@ -131,7 +132,8 @@ class TensorInput:
         values = nulls(column)
         if pa.types.is_null(column.type):
             return EncodedColumn(values)
-        matrix, rows, failures = self._read(column)
+        numbers, rows, failures = self.read(column)
+        matrix = float32_of(numbers)
         nonfinite = matrix.size - int(np.count_nonzero(np.isfinite(matrix)))
         for row, value in zip(rows.tolist(), self._values(matrix), strict=True):
             values[row] = value
@@ -149,9 +151,10 @@ class TensorInput:
         is_array = _is_list(column.type) or isinstance(column.type, pa.FixedShapeTensorType)
         if not is_array or column.null_count or not len(column):
             return None
-        matrix, rows, _ = self._read(column)
+        numbers, rows, _ = self.read(column)
         if len(rows) < len(column):
             return None
+        matrix = float32_of(numbers)
         if not self.as_json:
             return PieceColumn(quoted(self._wire(matrix)))
         nonfinite = matrix.size - int(np.count_nonzero(np.isfinite(matrix)))
@@ -174,8 +177,13 @@ class TensorInput:
         little = matrix.astype("<f4", copy=False)
         return [uri_pieces(NPY_MEDIA_TYPE, header + row.tobytes()) for row in little]
 
-    def _read(self, column: pa.Array) -> tuple[Floats, NDArray[np.int64], dict[int, str]]:
-        """The arrays of the good rows, one flat row each, where they stand, and why others fail."""
+    def read(self, column: pa.Array) -> tuple[Numbers, NDArray[np.int64], dict[int, str]]:
+        """The arrays of the good rows of a plain column, in the type that they have there.
+
+        Returns:
+            The numbers, one flat row each; where the good rows stand; why others are bad. Rows in
+            neither are null.
+        """
         if is_text(column.type) or is_bytes(column.type):
             return self._read_cells(column)
         rows = np.flatnonzero(column.is_valid().to_numpy(zero_copy_only=False))
@@ -191,12 +199,12 @@ class TensorInput:
         failures = {row: self._why(column[row].as_py()) for row in rows[bad].tolist()}
         return matrix, rows[~bad], failures
 
-    def _matrix(self, lists: pa.Array, dims: tuple[int, ...]) -> tuple[Floats, NDArray[np.bool_]]:
+    def _matrix(self, lists: pa.Array, dims: tuple[int, ...]) -> tuple[Numbers, NDArray[np.bool_]]:
         """The good rows of lists without nulls, and which rows are bad."""
         flat, bad = _flatten(lists, dims)
         if bad.any():
             flat, _ = _flatten(lists.filter(pa.array(~bad)), dims)
-        return float32_of(flat).reshape(int((~bad).sum()), prod(self.shape)), bad
+        return numbers_of(flat).reshape(int((~bad).sum()), prod(self.shape)), bad
 
     def _why(self, value: Any) -> str:
         try:
@@ -207,14 +215,14 @@ class TensorInput:
             return f"its shape is {shape_text(shape)}, not {shape_text(self.shape)}"
         return "there is a null inside the array"
 
-    def _read_cells(self, column: pa.Array) -> tuple[Floats, NDArray[np.int64], dict[int, str]]:
+    def _read_cells(self, column: pa.Array) -> tuple[Numbers, NDArray[np.int64], dict[int, str]]:
         cells: list[Any]
         failures: dict[int, str] = {}
         if is_text(column.type):
             cells, failures = texts(column)
         else:
             cells = column.to_pylist()
-        arrays: list[Floats] = []
+        arrays: list[Numbers] = []
         rows: list[int] = []
         untyped = is_untyped(self.field)
         for row, cell in enumerate(cells):
@@ -226,12 +234,12 @@ class TensorInput:
             except (EncodeError, ValueError) as error:
                 where = f"{shown(cell)}: " if isinstance(cell, str) else ""
                 failures[row] = f"{'' if where[:-2] in str(error) else where}{error}"
-        matrix = np.array(arrays, np.float32).reshape(len(arrays), prod(self.shape))
+        matrix = np.array(arrays).reshape(len(arrays), prod(self.shape))
         return matrix, np.array(rows, np.int64), failures
 
-    def _array(self, cell: str | bytes, *, untyped: bool) -> Floats:
+    def _array(self, cell: str | bytes, *, untyped: bool) -> Numbers:
         if isinstance(cell, str) and untyped and cell.lstrip()[:1] in {"[", "{"}:
-            return flat_float32(_json(cell), self.shape)
+            return flat_numbers(_json(cell), self.shape)
         if isinstance(cell, str):
             if self.folder is None:
                 raise EncodeError(f"{shown(cell)}: {NO_FOLDER}")
@@ -241,7 +249,7 @@ class TensorInput:
             raise ValueError(
                 f"its shape is {shape_text(array.shape)}, not {shape_text(self.shape)}"
             )
-        return float32_of(array.ravel())
+        return array.ravel()
 
     def wire_bytes(self, column: pa.Array) -> int:
         """A number takes about 20 characters in JSON and 16/3 in base64."""

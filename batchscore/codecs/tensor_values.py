@@ -28,15 +28,17 @@ def shape_text(shape: Sequence[int]) -> str:
     return str(list(shape))
 
 
-def float32_of(numbers: pa.Array | NDArray[Any]) -> Floats:
-    """The numbers as float32; what is too great becomes infinite. Those of Arrow may be shared."""
-    copy = not isinstance(numbers, pa.Array)
-    if isinstance(numbers, pa.Array):
-        if pa.types.is_decimal(numbers.type):
-            numbers = pc.cast(numbers, pa.float64())
-        numbers = numbers.to_numpy(zero_copy_only=False)
+def numbers_of(values: pa.Array) -> NDArray[Any]:
+    """The numbers of an Arrow array in its own type, decimals as float64; they may be shared."""
+    if pa.types.is_decimal(values.type):
+        values = pc.cast(values, pa.float64())
+    return np.asarray(values.to_numpy(zero_copy_only=False))
+
+
+def float32_of(numbers: NDArray[Any]) -> Floats:
+    """The numbers as float32, shared if they are; what is too great becomes infinite."""
     with np.errstate(over="ignore"):
-        return np.asarray(numbers).astype(np.float32, copy=copy)
+        return numbers.astype(np.float32, copy=False)
 
 
 def numeric_array(value: object, *, nulls_as_nan: bool = False) -> NDArray[Any]:
@@ -61,6 +63,13 @@ def numeric_array(value: object, *, nulls_as_nan: bool = False) -> NDArray[Any]:
 
 
 def flat_float32(value: object, shape: tuple[int, ...], *, nulls_as_nan: bool = False) -> Floats:
+    """The same as ``flat_numbers``, as float32."""
+    return float32_of(flat_numbers(value, shape, nulls_as_nan=nulls_as_nan))
+
+
+def flat_numbers(
+    value: object, shape: tuple[int, ...], *, nulls_as_nan: bool = False
+) -> NDArray[Any]:
     """One array of this shape, row-major and flat, from any of its forms.
 
     Those are ``{"shape", "data"}``, a NumPy file in a data URI, a nested or flat list, and a
@@ -85,7 +94,7 @@ def flat_float32(value: object, shape: tuple[int, ...], *, nulls_as_nan: bool = 
     is_flat = array.ndim <= 1 and not (isinstance(value, str) and len(shape) > 1)
     if array.size != prod(shape) or not (is_flat or array.shape == shape):
         raise ValueError(f"its shape is {shape_text(array.shape)}, not {shape_text(shape)}")
-    return float32_of(array.ravel())
+    return array.ravel()
 
 
 def matrix_of_equal_rows(

@@ -65,16 +65,9 @@ class TextInput:
     def encode(self, column: pa.Array) -> EncodedColumn:
         """The texts; empty text stays empty text."""
         column = plain(column)
-        type_ = column.type
-        if pa.types.is_null(type_):
+        if pa.types.is_null(column.type):
             return EncodedColumn(nulls(column))
-        nonfinite = 0
-        if pa.types.is_floating(type_):
-            column, nonfinite = _text_of_floats(column)
-        elif pa.types.is_timestamp(type_):
-            column = _text_of_timestamps(column)
-        elif not (is_text(type_) or is_bytes(type_)):
-            column = pc.cast(column, pa.string())
+        column, nonfinite = text_of(column)
         values, failures = texts(column)
         return EncodedColumn(values, named(self.field, failures), nonfinite)
 
@@ -99,6 +92,18 @@ class TextInput:
             # Its bytes and offsets, which are as long as quotes and comma.
             return int(plain(column).nbytes)
         return wire_bytes_of_values(column) + 3 * len(column)
+
+
+def text_of(column: pa.Array) -> tuple[pa.Array, int]:
+    """A plain column as strings (bytes stay bytes), and how many numbers became null."""
+    type_ = column.type
+    if pa.types.is_floating(type_):
+        return _text_of_floats(column)
+    if pa.types.is_timestamp(type_):
+        return _text_of_timestamps(column), 0
+    if is_text(type_) or is_bytes(type_):
+        return column, 0
+    return pc.cast(column, pa.string()), 0
 
 
 def _needs_escape(data: NDArray[np.uint8]) -> bool:
