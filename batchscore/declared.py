@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from batchscore.codecs.columns import is_bytes, is_numeric, is_text, plain_type
+from batchscore.codecs.typed import MOMENT
 from batchscore.errors import InputError, UsageError
 from batchscore.nearest import nearest
 from batchscore.schema import FEATURE_TYPES, FeatureSpec, ModelSignature
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Container, Mapping, Sequence
     from pathlib import Path
 
     from batchscore.config import EndpointConfig
@@ -32,7 +33,7 @@ _MLFLOW_TYPES: dict[str, tuple[Any, str | None]] = {
     "float": ("numeric", "float32"),
     "double": ("numeric", "float64"),
     "string": ("text", None),
-    "datetime": ("text", None),
+    "datetime": ("text", MOMENT),
     "binary": ("image", None),
 }
 _LISTED = 12
@@ -72,7 +73,7 @@ def with_inputs(
             inputs=tuple(_by_column(spec, schema, mapping) for spec in signature.inputs),
         )
     if config.schema_file is not None:
-        specs = read_schema(config.schema_file)
+        specs = read_schema(config.schema_file, {*schema.names, *mapping, *config.pack})
         if unknown := set(config.features) - {spec.name for spec in specs}:
             raise UsageError(f"--features: {config.schema_file} has no input {min(unknown)!r}")
         wanted = config.features or [spec.name for spec in specs]
@@ -135,8 +136,12 @@ def _shape_of(type_: pa.DataType) -> tuple[int, ...] | None:
     return tuple(shape) if shape and is_numeric(type_) else None
 
 
-def read_schema(path: Path) -> tuple[FeatureSpec, ...]:
+def read_schema(path: Path, known: Container[str] | None = None) -> tuple[FeatureSpec, ...]:
     """The inputs that a file declares.
+
+    Args:
+        path: the file.
+        known: inputs that can be served; others are left out where the model can do without.
 
     Raises:
         UsageError: it cannot be read, or is none.
@@ -152,7 +157,8 @@ def read_schema(path: Path) -> tuple[FeatureSpec, ...]:
             inputs = (document["signature"] or {}).get("inputs")
             if not inputs:
                 raise ValueError("the model was logged without a signature")
-            return _mlflow_inputs(json.loads(inputs) if isinstance(inputs, str) else inputs)
+            found = json.loads(inputs) if isinstance(inputs, str) else inputs
+            return _mlflow_inputs(found, known)
         return tuple(_own_input(name, body) for name, body in document["inputs"].items())
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
@@ -170,25 +176,34 @@ def _yaml(text: str) -> Any:
         raise ValueError(str(error).split("\n", maxsplit=1)[0]) from error
 
 
-def _mlflow_inputs(inputs: Sequence[Mapping[str, Any]]) -> tuple[FeatureSpec, ...]:
+def _mlflow_inputs(
+    inputs: Sequence[Mapping[str, Any]], known: Container[str] | None
+) -> tuple[FeatureSpec, ...]:
+    named = [(item.get("name") or str(number), item) for number, item in enumerate(inputs)]
     return tuple(
-        _mlflow_input(item.get("name") or str(number), item) for number, item in enumerate(inputs)
+        _mlflow_input(name, item)
+        for name, item in named
+        if known is None or name in known or item.get("required", True)
     )
 
 
 def _mlflow_input(name: str, item: Mapping[str, Any]) -> FeatureSpec:
     if item["type"] == "tensor":
         tensor = item["tensor-spec"]
+        # The first dimension is that of the rows; another of -1 is of any length.
         shape = tuple(int(size) for size in tensor["shape"][1:])
-        if any(size < 0 for size in shape):
-            raise ValueError(f"input {name!r} has no fixed shape")
         if tensor["dtype"] in {"str", "object", "bytes"}:
             return FeatureSpec(name, "text", shape or (1,))
-        return FeatureSpec(name, "numeric", shape or (1,), datatype=tensor["dtype"])
-    if item["type"] not in _MLFLOW_TYPES:
-        raise ValueError(f"input {name!r} has the type {item['type']!r}, which is not known here")
-    dtype, datatype = _MLFLOW_TYPES[item["type"]]
-    return FeatureSpec(name, dtype, (1,), datatype=datatype)
+        return FeatureSpec(name, "numpy", shape, datatype=tensor["dtype"])
+    type_, shape = item["type"], ()
+    while type_ == "array":
+        item, shape = item["items"], (*shape, -1)
+        type_ = item["type"]
+    dtype, datatype = _MLFLOW_TYPES.get(type_, (None, None))
+    if dtype is None or (shape and dtype != "numeric"):
+        what = f"an array of {type_}" if shape else repr(type_)
+        raise ValueError(f"input {name!r} has the type {what}, which is not known here")
+    return FeatureSpec(name, dtype, shape or (1,), datatype=datatype)
 
 
 def _own_input(name: str, body: Mapping[str, Any]) -> FeatureSpec:
