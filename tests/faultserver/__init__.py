@@ -7,8 +7,8 @@
         server.requests     # what arrived, in order
 
 ``faults`` holds the faults and the scripts made of them, ``models`` the example models,
-``proxy`` a TCP proxy that breaks connections, ``tunnel`` an HTTP proxy for https, ``process`` the
-same server as a subprocess.
+``untold`` the same in front of other wire formats, ``proxy`` a TCP proxy that breaks connections,
+``tunnel`` an HTTP proxy for https, ``process`` the same server as a subprocess.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from faultserver.requests import RequestInfo
 from faultserver.server import FaultServer
 from faultserver.tally import RowTally
 from faultserver.tunnel import TunnelProxy
+from faultserver.untold import InstancesServer, MlflowServer
 
 __all__ = [
     "CLASSIFIER",
@@ -37,6 +38,8 @@ __all__ = [
     "Fault",
     "FaultServer",
     "FaultServerProcess",
+    "InstancesServer",
+    "MlflowServer",
     "Model",
     "Proxy",
     "RequestInfo",

@@ -139,7 +139,17 @@ class FaultServer:
     @property
     def url(self) -> str:
         """The address of the deployment."""
-        return f"{'https' if self._tls else 'http'}://{self.host}:{self.port}{self._folder}forward"
+        return f"{'https' if self._tls else 'http'}://{self.host}:{self.port}{self.score_path}"
+
+    @property
+    def score_path(self) -> str:
+        """Where rows are scored."""
+        return f"{self._folder}forward"
+
+    @property
+    def spec_path(self) -> str:
+        """Where the specification stands, or what tells that the model is there."""
+        return f"{self._folder}openapi.json"
 
     @property
     def connections(self) -> int:
@@ -193,7 +203,7 @@ class FaultServer:
 
     def on_head(self, exchange: Exchange) -> None:
         """Count the request; faults before its body happen here."""
-        if exchange.path != f"{self._folder}forward" or exchange.method != "POST":
+        if exchange.path != self.score_path or exchange.method != "POST":
             return
         self.in_flight += 1
         self.max_in_flight = max(self.max_in_flight, self.in_flight)
@@ -217,7 +227,7 @@ class FaultServer:
         info = self._under_way.get(exchange)
         if info is not None:
             self._forward(exchange, info)
-        elif exchange.path == f"{self._folder}openapi.json" and exchange.method == "GET":
+        elif exchange.path == self.spec_path and exchange.method == "GET":
             self._specification(exchange)
         else:
             self._finish(exchange, _error(404, "NOT_FOUND", "there is nothing at this address"))
@@ -238,11 +248,7 @@ class FaultServer:
         )  # fmt: skip
         denied = self._denied(exchange)
         fault = None if denied else self._ask(self._spec_script, info)
-        document = specification(
-            self.inputs, self.outputs, tensor_json=self.tensor_json, old_style=self.old_style,
-            classes=self.classes,
-        )  # fmt: skip
-        good = Reply(200, msgspec.json.encode(document), _JSON)
+        good = Reply(200, msgspec.json.encode(self.specification()), _JSON)
         reply = denied or (fault and fault.reply) or good
         self._later(exchange, fault.delay_s if fault else 0, lambda: (reply, fault))
 
@@ -328,6 +334,23 @@ class FaultServer:
         return None
 
     def _read_rows(self, info: RequestInfo) -> Reply | None:
+        found = self.read(info)
+        if isinstance(found, Reply):
+            return found
+        info.rows = found
+        return self.refused(found)
+
+    # What another wire format has otherwise
+
+    def specification(self) -> Any:
+        """The document that tells of the model."""
+        return specification(
+            self.inputs, self.outputs, tensor_json=self.tensor_json, old_style=self.old_style,
+            classes=self.classes,
+        )  # fmt: skip
+
+    def read(self, info: RequestInfo) -> list[Any] | Reply:
+        """The rows of a request, or why there are none."""
         if info.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
             return _error(415, "UNSUPPORTED_MEDIA_TYPE", "the body must be application/json")
         try:
@@ -336,19 +359,27 @@ class FaultServer:
             rows = None
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
             return _error(400, "BAD_REQUEST", "the body is not an object with rows")
-        info.rows = rows
+        return rows
+
+    def refused(self, rows: list[Any]) -> Reply | None:
+        """An error, where the rows are not as the model takes them."""
         if any(row.keys() != self.inputs.keys() for row in rows):
             return _error(422, "BAD_FEATURES", "a row has other features than the deployment")
         return None
+
+    def answer(self, rows: Any) -> Any:
+        """The document that holds the predictions."""
+        return {"rows": rows}
 
     def _predict(self, info: RequestInfo) -> Reply:
         try:
             rows = self.predict(info.rows)
             if info.fault is not None and info.fault.alter is not None:
                 rows = info.fault.alter(rows)
-            body = msgspec.json.encode({"rows": rows}, enc_hook=self._plain)
+            answer = self.answer(rows)
+            body = msgspec.json.encode(answer, enc_hook=self._plain)
             if self.bare_nan or (info.fault is not None and info.fault.bare_nan):
-                body = json.dumps({"rows": rows}, default=self._plain).encode()
+                body = json.dumps(answer, default=self._plain).encode()
         except Exception as error:  # noqa: BLE001 - raised again at the end
             self._errors.append(error)
             return _error(500, "MODEL", f"{type(error).__name__}: {error}")
