@@ -7,6 +7,7 @@ of pictures. What a cell cannot become fails its row.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -103,12 +104,16 @@ class _Numbers:
         """See ``TypedInput``. Text is integers where all of its cells are, else doubles."""
         cells = plain(cells)
         failures: dict[int, str] = {}
+        nonfinite = 0
         if is_text(cells.type):
             cells, failures = _parsed(cells, self.wanted)
+            if self.wanted is not None and pa.types.is_integer(self.wanted) and is_text(cells.type):
+                cells, found, nonfinite = _whole_numbers(cells, self.wanted)
+                failures = found | failures
         if pa.types.is_null(cells.type):
             return TypedColumn(pa.nulls(len(cells), self.wanted or pa.float64()))
         if self.wanted is None or cells.type == self.wanted:
-            return TypedColumn(cells, named(self.field, failures))
+            return TypedColumn(cells, named(self.field, failures), nonfinite)
         array, found, nonfinite = _cast(cells, self.wanted)
         return TypedColumn(array, named(self.field, found | failures), nonfinite)
 
@@ -118,7 +123,10 @@ class _Numbers:
 
 
 def _parsed(cells: pa.Array, wanted: pa.DataType | None) -> tuple[pa.Array, dict[int, str]]:
-    """Numbers of text, and the rows in which there is none; empty text is null."""
+    """Numbers of text, and the rows in which there is none; empty text is null.
+
+    Where integers are wanted and not all of them are as plain as that, text stays text.
+    """
     failures: dict[int, str] = {}
     try:
         cells.validate(full=True)  # that all of it is UTF-8
@@ -136,7 +144,9 @@ def _parsed(cells: pa.Array, wanted: pa.DataType | None) -> tuple[pa.Array, dict
         good = pc.fill_null(pc.match_substring_regex(trimmed, _NUMBER), True)
         number = pc.utf8_ltrim(pc.if_else(good, trimmed, None), "+")
         numbers = _integers(number)
-        if numbers is None:
+        if numbers is None and wanted is not None and pa.types.is_integer(wanted):
+            numbers = number
+        elif numbers is None:
             numbers = pc.cast(number, pa.float64())
     for row in _rows(pc.invert(good)):
         what = "is neither true nor false" if pa.types.is_boolean(numbers.type) else "is no number"
@@ -151,6 +161,24 @@ def _integers(texts_: pa.Array) -> pa.Array | None:
         return pc.cast(texts_, pa.int64())
     except pa.ArrowInvalid:  # beyond 64 bits
         return None
+
+
+def _whole_numbers(cells: pa.Array, wanted: pa.DataType) -> tuple[pa.Array, dict[int, str], int]:
+    """Integers of text in which there may be a fraction that is none, as ``3.0``; see ``_cast``."""
+    info = np.iinfo(wanted.to_pandas_dtype())
+    values: list[int | None] = []
+    failures: dict[int, str] = {}
+    nonfinite = 0
+    for row, text in enumerate(cells.to_pylist()):
+        value: float | int | None = None
+        if text is not None:
+            value = int(text) if text.lstrip("-").isdigit() else float(text)
+            if isinstance(value, float) and not math.isfinite(value):
+                value, nonfinite = None, nonfinite + 1
+            elif not (value == int(value) and info.min <= value <= info.max):
+                failures[row], value = f"{shown(text)} is no {wanted}", None
+        values.append(None if value is None else int(value))
+    return pa.array(values, wanted), failures, nonfinite
 
 
 def _cast(cells: pa.Array, wanted: pa.DataType) -> tuple[pa.Array, dict[int, str], int]:

@@ -182,13 +182,19 @@ class TypedRows:
         self._values = values
         self.positions = positions
         self.failures = failures
-        self.nonfinite = nonfinite
+        self._nonfinite = nonfinite
+        self._write()
+
+    def _write(self) -> None:
+        """Write all rows, in the form of now."""
+        self.nonfinite = self._nonfinite
         self._bodies: dict[tuple[int, int], bytes] = {}
-        if len(positions):
-            whole, found = form.write(values)
+        count = len(self.positions)
+        if count:
+            whole, found = self._form.write(self._values)
             self.nonfinite += found
-            if form.max_rows is None or len(positions) <= form.max_rows:
-                self._bodies[0, len(positions)] = whole
+            if self._form.max_rows is None or count <= self._form.max_rows:
+                self._bodies[0, count] = whole
 
     def size(self, start: int, stop: int) -> int:
         """See ``EncodedRows.size``. More rows than a body can hold have no end."""
@@ -209,5 +215,5 @@ class TypedRows:
         """See ``EncodedRows.fall_back``."""
         if not self._form.fall_back(body, error):
             return False
-        self._bodies = {}
+        self._write()
         return True
