@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from batchscore.codecs.columns import is_bytes, is_numeric, is_text, plain_type
+from batchscore.codecs.columns import is_bytes, is_list, is_numeric, is_text, plain_type
 from batchscore.codecs.typed import MOMENT
 from batchscore.errors import InputError, UsageError
 from batchscore.nearest import nearest
@@ -117,7 +117,7 @@ def _of_column(name: str, column: str, schema: pa.Schema, is_pictures: bool) -> 
         return FeatureSpec(name, "numeric", (1,))
     if is_bytes(type_) or pa.types.is_struct(type_):
         return FeatureSpec(name, "image", (1,))
-    shape = _shape_of(type_)
+    shape = _shape_of(type_) or _open_shape_of(type_)
     if shape is None:
         raise InputError(
             f"--features: column {column!r} has type {schema.field(column).type}, which does not "
@@ -132,6 +132,15 @@ def _shape_of(type_: pa.DataType) -> tuple[int, ...] | None:
     shape: list[int] = []
     while pa.types.is_fixed_size_list(type_):
         shape.append(type_.list_size)
+        type_ = plain_type(type_.value_type)
+    return tuple(shape) if shape and is_numeric(type_) else None
+
+
+def _open_shape_of(type_: pa.DataType) -> tuple[int, ...] | None:
+    """Of lists of numbers, of any length where the type tells none."""
+    shape: list[int] = []
+    while is_list(type_):
+        shape.append(type_.list_size if pa.types.is_fixed_size_list(type_) else -1)
         type_ = plain_type(type_.value_type)
     return tuple(shape) if shape and is_numeric(type_) else None
 
@@ -153,8 +162,8 @@ def read_schema(path: Path, known: Container[str] | None = None) -> tuple[Featur
         raise UsageError(f"--schema: cannot read {str(path)!r}: {reason}") from None
     try:
         document = json.loads(text) if text.lstrip().startswith("{") else _yaml(text)
-        if "signature" in document:
-            inputs = (document["signature"] or {}).get("inputs")
+        if "signature" in document or "flavors" in document:
+            inputs = (document.get("signature") or {}).get("inputs")
             if not inputs:
                 raise ValueError("the model was logged without a signature")
             found = json.loads(inputs) if isinstance(inputs, str) else inputs

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from batchscore.codecs.base import TypedColumn
 from batchscore.codecs.columns import (
+    is_list,
     is_numeric,
     named,
     plain,
@@ -47,7 +48,7 @@ def array_input(
 
 def _open_lists(spec: FeatureSpec, column: pa.Field, wanted: pa.DataType | None) -> OpenListInput:
     type_, depth = plain_type(column.type), 0
-    while pa.types.is_nested(type_) and not pa.types.is_struct(type_):
+    while is_list(type_):
         type_, depth = plain_type(type_.value_type), depth + 1
     if depth != len(spec.shape) or not is_numeric(type_):
         raise wrong_type(spec, column, f"lists of numbers, {len(spec.shape)} deep")

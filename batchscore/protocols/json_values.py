@@ -17,6 +17,7 @@ from batchscore.codecs.columns import (
     byte_strings,
     bytes_and_ends,
     is_bytes,
+    is_list,
     is_text,
     plain,
 )
@@ -47,7 +48,7 @@ def json_column(column: pa.Array, pictures: PictureForm) -> WholeColumn:
     type_ = column.type
     if is_bytes(type_):
         return _pictures(column, pictures)
-    if pa.types.is_nested(type_):
+    if is_list(type_):
         return _lists(column)
     if is_text(type_) or pa.types.is_timestamp(type_):
         text = TextInput(pa.field("", type_))
@@ -111,7 +112,7 @@ def _levels(column: pa.Array) -> tuple[list[int | None], pa.Array]:
     """The length of the lists at each level (None: of different lengths), and what is in them."""
     sizes: list[int | None] = []
     level = column
-    while pa.types.is_nested(level.type):
+    while is_list(level.type):
         is_fixed = pa.types.is_fixed_size_list(level.type)
         sizes.append(level.type.list_size if is_fixed else None)
         level = plain(pc.list_flatten(level))
