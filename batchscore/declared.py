@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 
 from batchscore.codecs.columns import is_bytes, is_list, is_numeric, is_text, plain_type
@@ -92,6 +94,53 @@ def with_inputs(
         *(FeatureSpec(name, "numeric", (len(of),)) for name, of in config.pack.items()),
     ]
     return replace(signature, inputs=tuple(inputs))
+
+
+def inputs_of_objects(
+    config: EndpointConfig, rows: Sequence[Mapping[str, Any]]
+) -> tuple[FeatureSpec, ...]:
+    """The inputs of a deployment that tells none, where rows are Python objects.
+
+    Args:
+        config: may name the features, or a schema of them; else they are those of the first row.
+        rows: whose values show the types.
+
+    Raises:
+        UsageError: the schema cannot be read, or something is packed.
+        InputError: the values of a feature do not show what it is.
+    """
+    if config.pack:
+        raise UsageError("pack is for files; in Python, give a list in each row")
+    if config.schema_file is not None:
+        specs = read_schema(config.schema_file)
+        return tuple(s for s in specs if not config.features or s.name in config.features)
+    names = config.features or (tuple(rows[0]) if rows else ())
+    if not names:
+        raise InputError("the deployment does not tell its inputs, and the first row has none")
+    firsts = [next((row[n] for row in rows if row.get(n) is not None), None) for n in names]
+    return tuple(_of_object(*pair) for pair in zip(names, firsts, strict=True))
+
+
+def _of_object(name: str, value: object) -> FeatureSpec:
+    if value is None:
+        raise InputError(
+            f"feature {name!r} is None in the first rows, which does not show its type; say it in "
+            "a file for schema="
+        )
+    shape: tuple[int, ...] = ()
+    if isinstance(value, str):
+        return FeatureSpec(name, "text", (1,))
+    if isinstance(value, (bool, np.bool_)):
+        return FeatureSpec(name, "numeric", (1,), datatype="bool")
+    if not isinstance(value, (int, float, Decimal, np.number)):
+        # Pictures are images of PIL, bytes or paths; all else is as the codec of arrays has it.
+        if not isinstance(value, (list, tuple, np.ndarray)):
+            return FeatureSpec(name, "image", (1,))
+        try:
+            shape = np.shape(value)
+        except ValueError:
+            raise InputError(f"feature {name!r}: its lists are of different lengths") from None
+    return FeatureSpec(name, "numeric", shape or (1,))
 
 
 def _by_column(spec: FeatureSpec, schema: pa.Schema, mapping: Mapping[str, str]) -> FeatureSpec:
@@ -192,8 +241,13 @@ def _mlflow_inputs(
     return tuple(
         _mlflow_input(name, item)
         for name, item in named
-        if known is None or name in known or item.get("required", True)
+        if known is None or name in known or not _is_optional(item)
     )
+
+
+def _is_optional(item: Mapping[str, Any]) -> bool:
+    """As versions until 2.8 write it, or later ones."""
+    return bool(item.get("optional")) or not item.get("required", True)
 
 
 def _mlflow_input(name: str, item: Mapping[str, Any]) -> FeatureSpec:

@@ -16,7 +16,7 @@ from integration.test_resume import interrupted, run
 from PIL import Image
 
 import batchscore
-from batchscore.errors import StoppedError, UsageError
+from batchscore.errors import InputError, StoppedError, UsageError
 
 NUMBERS = pa.table({"id": pa.array(range(300)), "x": pa.array(range(300), pa.float64())})
 
@@ -427,3 +427,45 @@ def test_rescore_sends_only_what_failed(tmp_path):
         batchscore.rescore(tmp_path / "out.arrow", url=server.url)
         assert server.rows_seen == sent + 1
     assert predictions(read_arrow(tmp_path / "out.arrow")) == [2.0 * n for n in range(100)]
+
+
+# In Python
+
+
+def test_a_deployment_learns_its_features_from_the_first_rows():
+    """Numbers, text, booleans, arrays and pictures as Python objects, and back."""
+
+    def score(rows):
+        return [{"n": row["n"], "kind": row["t"], "a": row["a"]} for row in rows]
+
+    rows = [
+        {"n": 2**60 + 1, "t": "x", "b": True, "a": np.ones((2, 2)), "p": Image.new("L", (2, 2))},
+        {"n": None, "t": None, "b": None, "a": None, "p": None},
+    ]
+    with InstancesServer(score) as server, batchscore.Deployment(server.url) as deployment:
+        assert deployment.feature_specs_in == []
+        first, second = deployment.predict_many(rows)
+        sent = server.requests[0].rows
+        assert [spec.name for spec in deployment.feature_specs_in] == ["n", "t", "b", "a", "p"]
+        assert deployment.predict(**rows[1]) == second
+    assert sent[0]["n"] == 2**60 + 1
+    assert sent[0]["b"] is True
+    assert sent[0]["a"] == [[1, 1], [1, 1]]
+    assert base64.b64decode(sent[0]["p"]["b64"]).startswith(b"\x89PNG")
+    assert sent[1] == dict.fromkeys(rows[1])
+    assert (first["n"], first["kind"]) == (float(2**60), "x")
+    assert first["a"].tolist() == [[1, 1], [1, 1]]
+    assert second == {"n": None, "kind": None, "a": None}
+
+
+def test_a_deployment_can_be_told_its_features(tmp_path):
+    """By name, or with their types by a file; of a None alone nothing can be learned."""
+    schema = tmp_path / "schema.json"
+    schema.write_text(json.dumps({"inputs": {"x": {"type": "numeric", "datatype": "float64"}}}))
+    with InstancesServer(double) as server:
+        with batchscore.Deployment(server.url, features="x") as deployment:
+            with pytest.raises(InputError, match="'x' is None in the first rows"):
+                deployment.predict(x=None, y="more")
+            assert deployment.predict(x=1, y="more") == {"prediction": 2.0}
+        with batchscore.Deployment(server.url, schema=schema) as deployment:
+            assert deployment.predict(x=1.5) == {"prediction": 3.0}
