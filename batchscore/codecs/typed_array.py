@@ -129,7 +129,8 @@ class OpenListInput:
         failures: dict[int, str] = {}
         for row in range(len(cells)):
             try:
-                parts.append(pc.cast(cells.slice(row, 1), type_))
+                # A slice would have all the numbers of the column with it.
+                parts.append(pc.cast(cells.take(pa.array([row])), type_))
             except pa.ArrowInvalid:
                 parts.append(pa.nulls(1, type_))
                 failures[row] = f"a number of the array is no {self.wanted}"
