@@ -56,19 +56,18 @@ def typed_input(spec: FeatureSpec, column: pa.Field, folder: ImageFolder | None)
     Raises:
         InputError: the column's type can never serve the feature, or its datatype is not known.
     """
+    if spec.kind == "number" or (spec.dtype == "numpy" and spec.shape == ()):
+        return _Numbers(column, number_input(spec, column), arrow_type(spec))
     match spec.kind:
-        case "number":
-            return _Numbers(column, number_input(spec, column), arrow_type(spec))
         case "image":
             from batchscore.codecs.image import image_input  # noqa: PLC0415 (Pillow is large)
 
             return _Pictures(column, image_input(spec, column, folder))
         case "array":
             return array_input(spec, column, arrow_type(spec), folder)
-        case "category" | "text":
-            if spec.datatype == MOMENT:
-                return _Moments.of(spec, column)
-            return _Texts(column, text_input(spec, column))
+    if spec.datatype == MOMENT:
+        return _Moments.of(spec, column)
+    return _Texts(column, text_input(spec, column))
 
 
 def arrow_type(spec: FeatureSpec) -> pa.DataType | None:
