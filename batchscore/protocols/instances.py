@@ -65,7 +65,8 @@ class InstancesProtocol(UntoldProtocol):
     ) -> TypedEncoder:
         """An encoder for these columns; see ``WireProtocol.encoder``."""
         names = tuple(spec.name for spec in signature.inputs)
-        return TypedEncoder(signature.inputs, columns, folder, self._form(names))
+        form, is_single = self._form(names), self._table.single
+        return TypedEncoder(signature.inputs, columns, folder, form, is_single=is_single)
 
     def _form(self, names: tuple[str, ...]) -> JsonRows | JsonColumns:
         table = self._table
@@ -76,9 +77,9 @@ class InstancesProtocol(UntoldProtocol):
             return JsonColumns(head, tail, keys, table.image)
         of_names: Literal["object", "cell"] = "cell" if len(names) == 1 else "object"
         row = of_names if table.row == "auto" else table.row
-        if table.single:
-            return JsonRows(head, tail, names, row, table.image, max_rows=1)
-        return JsonRows(head + b"[", b"]" + tail, names, row, table.image)
+        if not table.single:
+            head, tail = head + b"[", b"]" + tail
+        return JsonRows(head, tail, names, row, table.image)
 
 
 def _around(table: InstancesTable) -> tuple[bytes, bytes]:

@@ -102,8 +102,6 @@ class _Parquet:
 class _Frame:
     """A data frame: Parquet, or JSON in pandas' ``split`` form."""
 
-    max_rows: int | None = None
-
     def __init__(self, parquet: _Parquet, names: tuple[str, ...]) -> None:
         self._parquet = parquet
         columns = msgspec.json.encode(names)

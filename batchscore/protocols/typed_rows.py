@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, Protocol
 
 import msgspec
 import numpy as np
+import orjson
 import pyarrow as pa
 
 from batchscore.batches import INVALID_INPUT, RowFailure
+from batchscore.codecs.base import NumberColumn, TextColumn
 from batchscore.codecs.typed import typed_input
 from batchscore.protocols.interleave import Interleaver
 from batchscore.protocols.json_values import PictureForm, json_column
@@ -22,20 +24,17 @@ if TYPE_CHECKING:
 
     from batchscore.batches import RowBatch
     from batchscore.codecs import ImageFolder
+    from batchscore.codecs.base import WholeColumn
     from batchscore.errors import AttemptError
     from batchscore.protocols.base import Body
     from batchscore.schema import FeatureSpec
 
 
+_RAWS = msgspec.json.Decoder(list[msgspec.Raw])
+
+
 class BodyForm(Protocol):
-    """How typed columns become a body.
-
-    Attributes:
-        max_rows: how many rows a body can hold; None: any number.
-    """
-
-    @property
-    def max_rows(self) -> int | None: ...
+    """How typed columns become a body."""
 
     def write(self, rows: pa.RecordBatch) -> tuple[bytes, int]:
         """The body for one row or more, and how many NaN and infinities are null in it."""
@@ -55,7 +54,6 @@ class JsonRows:
         names: of the columns.
         row: the form of a row.
         pictures: see ``json_column``.
-        max_rows: see ``BodyForm``.
     """
 
     head: bytes
@@ -63,11 +61,13 @@ class JsonRows:
     names: tuple[str, ...]
     row: Literal["object", "list", "cell"]
     pictures: PictureForm
-    max_rows: int | None = None
 
     def write(self, rows: pa.RecordBatch) -> tuple[bytes, int]:
         """See ``BodyForm``."""
         columns = [json_column(column, self.pictures) for column in rows.columns]
+        if self.row == "cell":
+            text, nonfinite = _list_of(columns[0])
+            return b"".join((self.head, text[1:-1], self.tail)), nonfinite
         interleaver = Interleaver(self.names, self.row)
         return interleaver.body(self.head, columns, np.arange(rows.num_rows), self.tail)
 
@@ -90,19 +90,15 @@ class JsonColumns:
     tail: bytes
     names: tuple[str, ...]
     pictures: PictureForm
-    max_rows: int | None = None
 
     def write(self, rows: pa.RecordBatch) -> tuple[bytes, int]:
         """See ``BodyForm``."""
         total = 0
         lists: list[bytes] = []
-        openings = [msgspec.json.encode(name) + b":[" for name in self.names] or [b"["]
-        for opening, column in zip(openings, rows.columns, strict=True):
-            cells = [json_column(column, self.pictures)]
-            text, nonfinite = Interleaver([""], "cell").body(
-                opening, cells, np.arange(rows.num_rows), b"]"
-            )
-            lists.append(text)
+        keys = [msgspec.json.encode(name) + b":" for name in self.names] or [b""]
+        for key, column in zip(keys, rows.columns, strict=True):
+            text, nonfinite = _list_of(json_column(column, self.pictures))
+            lists.append(key + text)
             total += nonfinite
         brackets = (b"{", b"}") if self.names else (b"", b"")
         return b"".join((self.head, brackets[0], b",".join(lists), brackets[1], self.tail)), total
@@ -110,6 +106,16 @@ class JsonColumns:
     def fall_back(self, _body: Body, _error: AttemptError) -> bool:
         """There is no other form."""
         return False
+
+
+def _list_of(column: WholeColumn) -> tuple[bytes, int]:
+    """A column as one JSON list, and how many numbers are null in it."""
+    if isinstance(column, NumberColumn):
+        finite = int(np.count_nonzero(np.isfinite(column.numbers)))
+        text = orjson.dumps(column.numbers, option=orjson.OPT_SERIALIZE_NUMPY)
+        return text, len(column.numbers) - finite - column.nulls
+    length = len(column.ends if isinstance(column, TextColumn) else column.pieces)
+    return Interleaver([""], "cell").body(b"[", [column], np.arange(length), b"]")
 
 
 class TypedEncoder:
@@ -120,6 +126,7 @@ class TypedEncoder:
         columns: the column of each.
         folder: where the files are that cells name.
         form: how the values become a body.
+        is_single: a body holds one row.
 
     Raises:
         InputError: a column's type can never serve its feature.
@@ -131,6 +138,8 @@ class TypedEncoder:
         columns: Sequence[pa.Field],
         folder: ImageFolder | None,
         form: BodyForm,
+        *,
+        is_single: bool = False,
     ) -> None:
         self._inputs = [
             typed_input(spec, column, folder) for spec, column in zip(specs, columns, strict=True)
@@ -138,9 +147,10 @@ class TypedEncoder:
         self._names = [spec.name for spec in specs]
         self._columns = [column.name for column in columns]
         self._form = form
+        self._rows = SingleRows if is_single else TypedRows
         self.blocks = any(each.blocks for each in self._inputs)
 
-    def encode(self, rows: RowBatch) -> TypedRows:
+    def encode(self, rows: RowBatch) -> TypedRows | SingleRows:
         """See ``RowEncoder.encode``."""
         typed = [
             each.column(rows.columns.column(name))
@@ -155,7 +165,7 @@ class TypedEncoder:
         if failures:
             positions = np.delete(positions, list(failures))
             values = values.take(pa.array(positions))
-        return TypedRows(
+        return self._rows(
             self._form, values, positions, failures, sum(column.nonfinite for column in typed)
         )
 
@@ -193,13 +203,10 @@ class TypedRows:
         if count:
             whole, found = self._form.write(self._values)
             self.nonfinite += found
-            if self._form.max_rows is None or count <= self._form.max_rows:
-                self._bodies[0, count] = whole
+            self._bodies[0, count] = whole
 
     def size(self, start: int, stop: int) -> int:
-        """See ``EncodedRows.size``. More rows than a body can hold have no end."""
-        if self._form.max_rows is not None and stop - start > self._form.max_rows:
-            return sys.maxsize
+        """See ``EncodedRows.size``."""
         return len(self.body(start, stop))
 
     def body(self, start: int, stop: int) -> bytes:
@@ -217,3 +224,40 @@ class TypedRows:
             return False
         self._write()
         return True
+
+
+class SingleRows:
+    """``EncodedRows`` of which a request holds but one, as JSON."""
+
+    def __init__(
+        self,
+        form: BodyForm,
+        values: pa.RecordBatch,
+        positions: npt.NDArray[np.int64],
+        failures: Mapping[int, RowFailure],
+        nonfinite: int,
+    ) -> None:
+        self.positions = positions
+        self.failures = failures
+        self.nonfinite = nonfinite
+        self._bodies: list[bytes] = []
+        if len(positions):
+            assert isinstance(form, JsonRows)  # noqa: S101 - the only form of one row
+            text, found = replace(form, head=b"[", tail=b"]").write(values)
+            self.nonfinite += found
+            rows = _RAWS.decode(text)
+            self._bodies = [b"".join((form.head, memoryview(row), form.tail)) for row in rows]
+
+    def size(self, start: int, stop: int) -> int:
+        """See ``EncodedRows.size``. More rows than one are larger than any limit."""
+        return len(self._bodies[start]) if stop - start == 1 else sys.maxsize
+
+    def body(self, start: int, stop: int) -> bytes:
+        """See ``EncodedRows.body``."""
+        if stop - start != 1:
+            raise ValueError(f"a request holds one row, not {stop - start}")
+        return self._bodies[start]
+
+    def fall_back(self, _body: Body, _error: AttemptError) -> bool:
+        """There is no other form."""
+        return False
