@@ -96,53 +96,6 @@ def with_inputs(
     return replace(signature, inputs=tuple(inputs))
 
 
-def inputs_of_objects(
-    config: EndpointConfig, rows: Sequence[Mapping[str, Any]]
-) -> tuple[FeatureSpec, ...]:
-    """The inputs of a deployment that tells none, where rows are Python objects.
-
-    Args:
-        config: may name the features, or a schema of them; else they are those of the first row.
-        rows: whose values show the types.
-
-    Raises:
-        UsageError: the schema cannot be read, or something is packed.
-        InputError: the values of a feature do not show what it is.
-    """
-    if config.pack:
-        raise UsageError("pack is for files; in Python, give a list in each row")
-    if config.schema_file is not None:
-        specs = read_schema(config.schema_file)
-        return tuple(s for s in specs if not config.features or s.name in config.features)
-    names = config.features or (tuple(rows[0]) if rows else ())
-    if not names:
-        raise InputError("the deployment does not tell its inputs, and the first row has none")
-    firsts = [next((row[n] for row in rows if row.get(n) is not None), None) for n in names]
-    return tuple(_of_object(*pair) for pair in zip(names, firsts, strict=True))
-
-
-def _of_object(name: str, value: object) -> FeatureSpec:
-    if value is None:
-        raise InputError(
-            f"feature {name!r} is None in the first rows, which does not show its type; say it in "
-            "a file for schema="
-        )
-    shape: tuple[int, ...] = ()
-    if isinstance(value, str):
-        return FeatureSpec(name, "text", (1,))
-    if isinstance(value, (bool, np.bool_)):
-        return FeatureSpec(name, "numeric", (1,), datatype="bool")
-    if not isinstance(value, (int, float, Decimal, np.number)):
-        # Pictures are images of PIL, bytes or paths; all else is as the codec of arrays has it.
-        if not isinstance(value, (list, tuple, np.ndarray)):
-            return FeatureSpec(name, "image", (1,))
-        try:
-            shape = np.shape(value)
-        except ValueError:
-            raise InputError(f"feature {name!r}: its lists are of different lengths") from None
-    return FeatureSpec(name, "numeric", shape or (1,))
-
-
 def _by_column(spec: FeatureSpec, schema: pa.Schema, mapping: Mapping[str, str]) -> FeatureSpec:
     """Bytes may be text or pictures: the column says which."""
     column = mapping.get(spec.name, spec.name)
@@ -276,3 +229,50 @@ def _own_input(name: str, body: Mapping[str, Any]) -> FeatureSpec:
         raise ValueError(f"input {name!r} has the unknown type {dtype!r}{hint}")
     shape = tuple(int(size) for size in body.get("shape") or (1,))
     return FeatureSpec(name, dtype, shape, datatype=body.get("datatype"))
+
+
+def inputs_of_objects(
+    config: EndpointConfig, rows: Sequence[Mapping[str, Any]]
+) -> tuple[FeatureSpec, ...]:
+    """The inputs of a deployment that tells none, where rows are Python objects.
+
+    Args:
+        config: may name the features, or a schema of them; else they are those of the first row.
+        rows: whose values show the types.
+
+    Raises:
+        UsageError: the schema cannot be read, or something is packed.
+        InputError: the values of a feature do not show what it is.
+    """
+    if config.pack:
+        raise UsageError("pack is for files; in Python, give a list in each row")
+    if config.schema_file is not None:
+        specs = read_schema(config.schema_file)
+        return tuple(s for s in specs if not config.features or s.name in config.features)
+    names = config.features or (tuple(rows[0]) if rows else ())
+    if not names:
+        raise InputError("the deployment does not tell its inputs, and the first row has none")
+    firsts = [next((row[n] for row in rows if row.get(n) is not None), None) for n in names]
+    return tuple(_of_object(*pair) for pair in zip(names, firsts, strict=True))
+
+
+def _of_object(name: str, value: object) -> FeatureSpec:
+    if value is None:
+        raise InputError(
+            f"feature {name!r} is None in the first rows, which does not show its type; say it in "
+            "a file for schema="
+        )
+    shape: tuple[int, ...] = ()
+    if isinstance(value, str):
+        return FeatureSpec(name, "text", (1,))
+    if isinstance(value, (bool, np.bool_)):
+        return FeatureSpec(name, "numeric", (1,), datatype="bool")
+    if not isinstance(value, (int, float, Decimal, np.number)):
+        # Pictures are images of PIL, bytes or paths; all else is as the codec of arrays has it.
+        if not isinstance(value, (list, tuple, np.ndarray)):
+            return FeatureSpec(name, "image", (1,))
+        try:
+            shape = np.shape(value)
+        except ValueError:
+            raise InputError(f"feature {name!r}: its lists are of different lengths") from None
+    return FeatureSpec(name, "numeric", shape or (1,))
