@@ -16,6 +16,9 @@ Described = str | tuple[str, Sequence[int]]
 
 FEATURE_TYPES: tuple[FeatureType, ...] = get_args(FeatureType)
 
+NAMELESS = "prediction"
+"""The name of an output that the deployment gives none."""
+
 UNTYPED_KEY = b"batchscore:untyped"
 """Field metadata of a column whose text has no type of its own (CSV, mixed JSON Lines).
 

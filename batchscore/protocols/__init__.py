@@ -8,6 +8,8 @@ from urllib.parse import urlsplit
 from batchscore.errors import UsageError
 from batchscore.extensions import Extensions
 from batchscore.importing import load_object, made
+from batchscore.protocols.instances import InstancesProtocol
+from batchscore.protocols.mlflow import MlflowProtocol
 from batchscore.protocols.open_inference import OpenInferenceProtocol, is_model
 from batchscore.protocols.rows import RowsProtocol
 
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 AUTO = "auto"
 
 _BUILT_IN: dict[str, Callable[[EndpointConfig | None], WireProtocol]] = {
+    "instances": InstancesProtocol,
+    "mlflow": MlflowProtocol,
     "open-inference": OpenInferenceProtocol,
     "rows": lambda _config: RowsProtocol(),
 }
@@ -73,4 +77,8 @@ def recognised(url: str) -> str | None:
     path = urlsplit(url).path.rstrip("/")
     if path.endswith("/forward"):
         return "rows"
+    if path.endswith(":predict"):
+        return "instances"
+    if path.endswith("/invocations"):
+        return "mlflow"
     return "open-inference" if is_model(url) else None

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from batchscore.batches import RowBatch, RowFailure
     from batchscore.codecs import ImageFolder
     from batchscore.config import Probs
+    from batchscore.errors import AttemptError
 
 
 Body = bytes | tuple[bytes | memoryview, ...]
@@ -96,6 +97,18 @@ class EncodedRows(Protocol):
 
     def body(self, start: int, stop: int) -> Body:
         """The request body for these rows; that of all rows is there already."""
+        ...
+
+
+@runtime_checkable
+class FallsBack(Protocol):
+    """What encoded rows have besides, that can go out in another form where one is not taken."""
+
+    def fall_back(self, body: Body, error: AttemptError) -> bool:
+        """Whether a body was refused for its form alone, and these rows now have another.
+
+        Then no row was looked at, and all are sent again, as ``body`` gives them from now on.
+        """
         ...
 
 
@@ -266,16 +279,22 @@ class BaseProtocol:
     def error_text(self, response: Response) -> str:
         """What stands at ``error_keys``, where there is something, else the body's beginning."""
         try:
-            document = parse_json(response.body)
+            found = _words(parse_json(response.body), self.error_keys)
         except DecodeError:
-            document = None
-        if isinstance(document, dict):
-            words = [document.get(key) for key in self.error_keys]
-            found = ": ".join(word for word in words if isinstance(word, str) and word)
-            if found:
-                return found
-        plain = beginning(response.body)
-        return plain or f"the server answered {response.status} without a word"
+            found = ""
+        text = found or beginning(response.body)
+        return text or f"the server answered {response.status} without a word"
+
+
+def _words(document: object, keys: Sequence[str]) -> str:
+    """What an error of JSON says: texts at these keys, those of a list one after another."""
+    if isinstance(document, str):
+        return document
+    if isinstance(document, list):
+        return "; ".join(filter(None, (_words(item, keys) for item in document)))
+    if not isinstance(document, dict):
+        return ""
+    return ": ".join(filter(None, (_words(document.get(key), keys) for key in keys)))
 
 
 def read_metadata(protocol: WireProtocol, response: Response | None) -> ModelSignature:

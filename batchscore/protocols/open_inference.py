@@ -17,7 +17,7 @@ from urllib.parse import urlsplit, urlunsplit
 import msgspec
 
 from batchscore.errors import DecodeError, MetadataError, UsageError
-from batchscore.protocols.base import Body, Request, Response, Treatment
+from batchscore.protocols.base import BaseProtocol, Body, Request, Response, Treatment
 from batchscore.protocols.tensor_inputs import tensor_column
 from batchscore.protocols.tensor_outputs import TensorDecoder, output_spec
 from batchscore.protocols.tensor_rows import TensorEncoder
@@ -83,7 +83,7 @@ def is_model(url: str) -> bool:
     return _Place.of(url).model is not None
 
 
-class OpenInferenceProtocol:
+class OpenInferenceProtocol(BaseProtocol):
     """The ``open-inference`` protocol.
 
     It remembers one thing: that the server has answered in the binary form.
@@ -91,7 +91,6 @@ class OpenInferenceProtocol:
 
     name = "open-inference"
     url_ending = "/v2/models/NAME"
-    signature: ModelSignature | None = None
 
     def __init__(self, config: EndpointConfig | None = None) -> None:
         self._classes: tuple[str, ...] = config.classes if config is not None else ()

@@ -60,7 +60,9 @@ class Decoding:
         # Alone in flight, so no other answer can be read meanwhile.
         learned = self._protocol.learn(self.signature, response, num_rows)
         if not self._protocol.is_complete(learned):
-            raise DecodeError("the first answer shows no classes, only null")
+            raise DecodeError(
+                "the first answer is null throughout, which does not show its type or classes"
+            )
         decoder = self._protocol.decoder(learned, probs=self._probs)
         predictions = decoder.decode(response, num_rows)
         self.signature, self.decoder = learned, decoder

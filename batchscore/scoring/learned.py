@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from batchscore.errors import UsageError
-from batchscore.schema import FeatureSpec
+from batchscore.schema import NAMELESS, FeatureSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     from batchscore.config import Probs, ScoreConfig
     from batchscore.protocols.base import WireProtocol
     from batchscore.schema import ModelSignature
-
-NAMELESS = "prediction"
-"""The name of an output that the deployment gives none."""
 
 
 def tells_outputs(published: ModelSignature) -> bool:

@@ -129,9 +129,9 @@ class Predictor:
     async def _score_run(self, rows: RowBatch, size: int) -> _Scored:
         """Score rows that are about one request: encoded, they may turn out to be several."""
         encoded = await self._encoding(size, self._encoder.encode, rows)
-        self._metrics.nonfinite_as_null += encoded.nonfinite
         total = len(encoded.positions)
         if total == 0:
+            self._metrics.nonfinite_as_null += encoded.nonfinite
             return _Scored(encoded.positions, None, encoded.failures)
         bounds = slices(total, encoded.size, self._max_batch_bytes)
         requests = Requests(encoded, self._client, self.decoding, self._offload)
@@ -140,6 +140,8 @@ class Predictor:
             return await decide(requests, *run, self.refusals)
 
         decided = await self.decoding.run_all(decide_run, bounds)
+        # Only now is it sure in which form they went.
+        self._metrics.nonfinite_as_null += encoded.nonfinite
         return _merge(encoded, [part for run in decided for part in run])
 
     async def _encoding(

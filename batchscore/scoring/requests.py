@@ -11,7 +11,9 @@ import math
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from batchscore.errors import RowsRefusedError
 from batchscore.offload import by_size
+from batchscore.protocols.base import FallsBack
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -92,7 +94,13 @@ class Requests:
                 self._offload, len(response.body), self._decoding.read, response, stop - start
             )
 
-        return await self._client.score(body, stop - start, read, alone=alone)
+        try:
+            return await self._client.score(body, stop - start, read, alone=alone)
+        except RowsRefusedError as refused:
+            rows = self._encoded
+            if not (isinstance(rows, FallsBack) and rows.fall_back(body, refused.last)):
+                raise
+            return await self.send(start, stop, alone=alone)
 
     async def ride_out(self, away: DeploymentAwayError, row: int | None) -> None:
         """See ``Sender``."""
