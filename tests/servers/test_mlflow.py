@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import re
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -77,6 +78,15 @@ def test_the_shapes_of_answers(mlflow):
     columns = predictions(asked(mlflow("wine_dict"), body, PARQUET))
     assert columns["predict"] == sample.predict
     assert wire.flat(columns["predict_proba"]) == flat
+
+
+def test_a_prediction_that_no_json_number_holds_is_bare(mlflow):
+    """``NaN``, ``-Infinity``, which not every reader of JSON takes."""
+    server = mlflow("diabetes")
+    names = server.sample("diabetes").table.column_names
+    answer = asked(server, {"dataframe_split": {"columns": names, "data": [[1e308] * 10]}})
+    assert answer.status_code == 200
+    assert re.fullmatch(r'{"predictions": \[(NaN|-?Infinity)\]}', answer.text)
 
 
 @pytest.mark.parametrize("compression", ["none", "snappy", "zstd"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import re
 
 import pytest
 import requests
@@ -313,6 +314,14 @@ def test_paths_that_are_not_there(open_inference, path):
     """404, and a slash too many a redirect, but from Triton."""
     status = get(open_inference, path).status_code
     assert status == (307 if path.endswith("/") and open_inference.name != "triton" else 404)
+
+
+def test_a_prediction_that_no_json_number_holds_is_null_or_bare(open_inference):
+    """Null from KServe and MLServer, where it is a prediction; bare from Triton."""
+    answer = infer(open_inference, "diabetes", row(shape=[1, 10], values=[1e308] * 10))
+    assert answer.status_code == 200
+    bare = "NaN|-?Infinity" if open_inference.name == "triton" else "null"
+    assert re.search(rf'"data":\[({bare})\]', answer.text)
 
 
 def test_nan_and_infinity_in_answers(open_inference):

@@ -77,3 +77,8 @@ def test_a_request_without_instances_is_500_and_an_unknown_model_404(kserve):
     answer = wire.post(kserve, "/v1/models/wine:predict", {"inputs": [ROW]})
     assert (answer.status_code, answer.json()) == (500, {"error": "'instances'"})
     assert predict(kserve, "nope", [ROW]).status_code == 404
+
+
+def test_a_prediction_that_no_json_number_holds_is_null(kserve):
+    """The row was scored: null is what the model said."""
+    assert predict(kserve, "diabetes", [[1e308] * 10]).json() == {"predictions": [None]}
