@@ -25,8 +25,14 @@ _ABOUT = {
     "tests/integration/test_bounds.py": "docs/bounds.md",
     "tests/integration/test_cancellation.py": "ARCHITECTURE.md batchscore/scoring/pipeline.py",
     "tests/integration/test_client.py": "docs/failures.md batchscore/client",
+    "tests/integration/test_endpoints.py": "docs/protocols.md batchscore/protocols/instances.py",
     "tests/integration/test_features.py": "docs/protocols.md batchscore/codecs",
     "tests/integration/test_hardening.py": "docs/bounds.md docs/failures.md",
+    "tests/integration/test_instances.py": "docs/protocols.md batchscore/protocols/instances.py",
+    "tests/integration/test_mlflow.py": "docs/protocols.md batchscore/protocols/mlflow.py",
+    "tests/integration/test_open_inference.py": (
+        "docs/protocols.md batchscore/protocols/open_inference.py"
+    ),
     "tests/integration/test_overload.py": "docs/overload.md batchscore/client",
     "tests/integration/test_processes.py": "docs/decisions/0007-processes.md batchscore/processes",
     "tests/integration/test_real_models.py": "docs/protocols.md docs/serve.md",
@@ -56,6 +62,8 @@ def about(test_file: str) -> list[str]:
     """
     if test_file in _ABOUT:
         return _ABOUT[test_file].split()
+    if test_file.startswith("tests/servers/"):
+        return ["docs/servers.md", "batchscore/protocols"]
     path = Path(test_file)
     name = path.stem.removeprefix("test_")
     folder = Path("batchscore", *path.parts[2:-1])

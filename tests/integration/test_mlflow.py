@@ -336,7 +336,7 @@ def test_two_processes_write_what_one_does(tmp_path, takes_parquet):
     assert (tmp_path / "one.arrow").read_bytes() == (tmp_path / "two.arrow").read_bytes()
 
 
-def test_no_rows(score_table):
+def test_no_rows_give_an_output_without_rows(score_table):
     """``--limit 0``: the nameless column is there, and nothing is sent."""
     with MlflowServer(double) as server:
         out = score_table(NUMBERS, server.url, features="x", limit=0)

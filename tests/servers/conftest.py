@@ -47,7 +47,9 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     for mark in item.iter_markers("server"):
         for name in mark.args:
             if reason := install.missing(name):
-                (pytest.fail if name in required else pytest.skip)(reason)
+                if name in required:
+                    pytest.fail(reason)
+                pytest.skip(reason=reason)
 
 
 @pytest.fixture(scope="session")
