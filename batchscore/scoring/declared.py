@@ -64,7 +64,8 @@ def with_inputs(
         InputError: a declared column is not there, or of no type that can be sent.
     """
     if signature.inputs:
-        if config.features or config.schema_file:
+        packs = packs_of(config, signature)
+        if config.schema_file or (config.features and not packs):
             option = "--features" if config.features else "--schema"
             told = ", ".join(spec.name for spec in signature.inputs)
             raise UsageError(
@@ -74,7 +75,7 @@ def with_inputs(
         return replace(
             signature,
             inputs=tuple(
-                _by_column(spec, schema, mapping, config.pack, is_pictures=is_pictures)
+                _by_column(spec, schema, mapping, packs, is_pictures=is_pictures)
                 for spec in signature.inputs
             ),
         )
@@ -98,6 +99,21 @@ def with_inputs(
         *(FeatureSpec(name, "numeric", (len(of),)) for name, of in config.pack.items()),
     ]
     return replace(signature, inputs=tuple(inputs))
+
+
+def packs_of(config: EndpointConfig, signature: ModelSignature) -> Mapping[str, tuple[str, ...]]:
+    """Which columns make which inputs together: as ``--pack`` says.
+
+    ``--features`` says it too where the deployment takes one list of as many numbers a row, so
+    that the same options serve a model on whatever server it is.
+    """
+    if config.pack or len(config.features) < 2 or len(signature.inputs) != 1:
+        return config.pack
+    (spec,) = signature.inputs
+    is_list = spec.kind == "array" and len(spec.shape) == 1
+    if is_list and spec.shape[0] in {-1, len(config.features)}:
+        return {spec.name: config.features}
+    return config.pack
 
 
 def _by_column(

@@ -11,6 +11,7 @@ import pyarrow as pa
 from batchscore.codecs import ImageFolder
 from batchscore.errors import InputError, UsageError
 from batchscore.nearest import nearest
+from batchscore.scoring.declared import packs_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -55,8 +56,9 @@ class Features:
     def of(cls, signature: ModelSignature, opened: OpenedInput, config: ScoreConfig) -> Self:
         """What is sent of an input to a deployment; raises as ``feature_sources`` does."""
         schema = opened.reader.schema
+        packs = packs_of(config, signature)
         sources = feature_sources(
-            signature, schema, config.map, config.pack, is_pictures=opened.is_pictures
+            signature, schema, config.map, packs, is_pictures=opened.is_pictures
         )
         # One column may serve several features.
         names = dict.fromkeys(column for source in sources for column in source.columns)

@@ -2,7 +2,7 @@
 
 A test that uses the fixture ``mlflow``, ``kserve``, ``mlserver`` or ``triton`` (or
 ``open_inference``, which is each of the last three in turn) is skipped where that server is not
-installed, and fails there if ``BATCHSCORE_REQUIRE_SERVERS`` (names with commas) says that it has to
+installed, and fails there if ``REQUIRED_MODEL_SERVERS`` (names with commas) says that it has to
 be.
 """
 
@@ -40,10 +40,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip what is not installed, or fail where it is required."""
     required = {
-        name for name in os.environ.get("BATCHSCORE_REQUIRE_SERVERS", "").split(",") if name
+        name for name in os.environ.get("REQUIRED_MODEL_SERVERS", "").split(",") if name
     }
     if unknown := required - set(install.NAMES):
-        pytest.fail(f"BATCHSCORE_REQUIRE_SERVERS names no server: {', '.join(sorted(unknown))}")
+        pytest.fail(f"REQUIRED_MODEL_SERVERS names no server: {', '.join(sorted(unknown))}")
     for mark in item.iter_markers("server"):
         for name in mark.args:
             if reason := install.missing(name):

@@ -1,6 +1,6 @@
 """Install real model servers for the tests: ``python tests/servers/install.py [NAME...]``.
 
-Each gets a virtual environment of its own below ``$BATCHSCORE_SERVERS`` (by default
+Each gets a virtual environment of its own below ``$MODEL_SERVERS_FOLDER`` (by default
 ``~/.cache/batchscore/servers``), with the packages of ``requirements/NAME.txt``. Without names, all
 of them. What is installed already and up to date is left alone.
 """
@@ -31,7 +31,7 @@ COMMAND = "python tests/servers/install.py"
 
 def place(name: str) -> Path:
     """The folder of a server's environment."""
-    root = os.environ.get("BATCHSCORE_SERVERS") or Path.home() / ".cache" / "batchscore" / "servers"
+    root = os.environ.get("MODEL_SERVERS_FOLDER") or Path.home() / ".cache" / "batchscore" / "servers"
     return Path(root).expanduser().resolve() / name
 
 

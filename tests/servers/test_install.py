@@ -17,8 +17,8 @@ def run(tmp_path, *, required=""):
     """A run of one test of MLflow where no server is installed."""
     command = [sys.executable, "-m", "pytest", "-rs", "-p", "no:cacheprovider",
                "tests/servers/test_mlflow.py::test_it_has_no_metadata_but_a_version"]  # fmt: skip
-    environment = {**os.environ, "BATCHSCORE_SERVERS": str(tmp_path),
-                   "BATCHSCORE_REQUIRE_SERVERS": required}  # fmt: skip
+    environment = {**os.environ, "MODEL_SERVERS_FOLDER": str(tmp_path),
+                   "REQUIRED_MODEL_SERVERS": required}  # fmt: skip
     return subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
     )
@@ -32,7 +32,7 @@ def test_a_server_that_is_not_installed_skips_its_tests_and_names_the_command(tm
 
 
 def test_a_server_that_is_required_fails_its_tests_where_it_is_not_installed(tmp_path):
-    """``BATCHSCORE_REQUIRE_SERVERS`` turns the skip into a failure."""
+    """``REQUIRED_MODEL_SERVERS`` turns the skip into a failure."""
     done = run(tmp_path, required="kserve,mlflow")
     assert done.returncode == 1, done.stdout
     assert "mlflow is not installed" in done.stdout
@@ -42,12 +42,12 @@ def test_a_server_required_by_a_wrong_name_is_a_failure(tmp_path):
     """A typing error does not turn the lane off."""
     done = run(tmp_path, required="mlfow")
     assert done.returncode == 1, done.stdout
-    assert "BATCHSCORE_REQUIRE_SERVERS names no server: mlfow" in done.stdout
+    assert "REQUIRED_MODEL_SERVERS names no server: mlfow" in done.stdout
 
 
 def test_other_versions_than_the_requirements_count_as_not_installed(tmp_path, monkeypatch):
     """The stamp is the hash of the requirements."""
-    monkeypatch.setenv("BATCHSCORE_SERVERS", str(tmp_path))
+    monkeypatch.setenv("MODEL_SERVERS_FOLDER", str(tmp_path))
     folder = install.place("kserve")
     folder.mkdir()
     (folder / "installed.sha256").write_text("of older requirements")
@@ -58,7 +58,7 @@ def test_an_unknown_name_is_refused(tmp_path):
     """With the names that there are, and nothing is installed."""
     done = subprocess.run(
         [sys.executable, ROOT / "tests/servers/install.py", "mlfow"],
-        env={**os.environ, "BATCHSCORE_SERVERS": str(tmp_path)},
+        env={**os.environ, "MODEL_SERVERS_FOLDER": str(tmp_path)},
         capture_output=True,
         text=True,
         check=False,
