@@ -4,6 +4,7 @@ import io
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -449,3 +450,15 @@ def test_a_file_of_bad_rows_stops_with_the_servers_words(tmp_path):
         with pytest.raises(StoppedError, match="ValueError: a negative number"):
             batchscore.score(tmp_path / "in.parquet", tmp_path / "o.arrow", url=found.url,
                              max_attempts=1)  # fmt: skip
+
+
+def test_the_example_configuration_runs(tmp_path):
+    """configs/open-inference.toml scores a model that takes its three columns as one tensor."""
+    table = pa.table({name: [1.0, 2.0] for name in ("alcohol", "ash", "hue")})
+    pq.write_table(table, tmp_path / "in.parquet")
+    config = Path(__file__).parents[2] / "configs" / "open-inference.toml"
+    with server("unlisted", inputs={"x": ("FP64", [-1, 3])}) as found:
+        words = ["in.parquet", "--config", config, "--url", found.url, "-o", "o.arrow"]
+        done = run(tmp_path, *words)
+    assert done.returncode == 0, done.stderr
+    assert read_arrow(tmp_path / "o.arrow")["predicted_y"].to_pylist() == [6, 12]
