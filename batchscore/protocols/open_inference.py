@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from batchscore.codecs import ImageFolder
     from batchscore.config import EndpointConfig, Probs
 
-_ACCEPT = "application/json, application/octet-stream"
+# Packing numbers costs these servers more than sending them: MLServer scored half as fast.
+_HEADERS = {"Accept": "application/json, application/octet-stream", "Accept-Encoding": "identity"}
 _RETRIED = frozenset({408, 425, 429})
 _REFUSED_ROWS = frozenset({400, 413, 422})
 _NEVER = frozenset({501, 505})
@@ -175,7 +176,7 @@ class OpenInferenceProtocol:
     def score_request(self, url: str, body: Body) -> Request:
         """The request that scores an encoded body: in pieces it is binary, the first its JSON."""
         place = _Place.of(url)
-        headers = {"Content-Type": "application/json", "Accept": _ACCEPT}
+        headers = {"Content-Type": "application/json", **_HEADERS}
         if isinstance(body, tuple):
             headers["Content-Type"] = "application/octet-stream"
             headers[HEADER] = str(memoryview(body[0]).nbytes)
