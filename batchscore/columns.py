@@ -83,7 +83,7 @@ def feature_columns(
     columns = dict.fromkeys(schema.names)  # the schema makes the list anew each time it is asked
     if is_pictures and len(images) == 1 and images[0] not in columns:
         chosen.setdefault(images[0], "path")
-    return tuple(_column(spec.name, chosen.get(spec.name), columns) for spec in signature.inputs)
+    return tuple(_column(spec, chosen.get(spec.name), columns) for spec in signature.inputs)
 
 
 def _check_features(option: str, named: Iterable[str], signature: ModelSignature) -> None:
@@ -106,7 +106,8 @@ def _pack(spec: FeatureSpec, names: tuple[str, ...], schema: pa.Schema) -> Sourc
     return Source(spec.name, names, is_packed=True)
 
 
-def _column(feature: str, mapped: str | None, columns: Mapping[str, object]) -> str:
+def _column(spec: FeatureSpec, mapped: str | None, columns: Mapping[str, object]) -> str:
+    feature = spec.name
     name = feature if mapped is None else mapped
     if name in columns:
         return name
@@ -114,9 +115,10 @@ def _column(feature: str, mapped: str | None, columns: Mapping[str, object]) -> 
     advice = nearest(name, names, _MEANT) or f"; it has {_listed(names)}"
     if mapped is not None:
         raise InputError(f"--map {feature}={name}: the input has no column {name!r}{advice}")
+    pack = f", or several that make it with --pack '{feature}=COLUMN,...'" * (spec.kind == "array")
     raise InputError(
         f"the input has no column {name!r}, which the deployment needs{advice}; "
-        f"name another with --map '{feature}=COLUMN'"
+        f"name another with --map '{feature}=COLUMN'{pack}"
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from decimal import Decimal
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -72,7 +73,10 @@ def with_inputs(
             )
         return replace(
             signature,
-            inputs=tuple(_by_column(spec, schema, mapping) for spec in signature.inputs),
+            inputs=tuple(
+                _by_column(spec, schema, mapping, config.pack, is_pictures=is_pictures)
+                for spec in signature.inputs
+            ),
         )
     if config.schema_file is not None:
         specs = read_schema(config.schema_file, {*schema.names, *mapping, *config.pack})
@@ -96,14 +100,46 @@ def with_inputs(
     return replace(signature, inputs=tuple(inputs))
 
 
-def _by_column(spec: FeatureSpec, schema: pa.Schema, mapping: Mapping[str, str]) -> FeatureSpec:
-    """Bytes may be text or pictures: the column says which."""
+def _by_column(
+    spec: FeatureSpec,
+    schema: pa.Schema,
+    mapping: Mapping[str, str],
+    packs: Mapping[str, Sequence[str]],
+    *,
+    is_pictures: bool,
+) -> FeatureSpec:
+    """An input with what its columns say of it: text or pictures, and sizes that are not known."""
     column = mapping.get(spec.name, spec.name)
-    if spec.datatype != "bytes" or column not in schema.names:
+    type_ = plain_type(schema.field(column).type) if column in schema.names else None
+    if spec.datatype == "bytes":
+        is_picture = is_pictures if type_ is None else is_bytes(type_) or pa.types.is_struct(type_)
+        return replace(spec, dtype="image" if is_picture else spec.dtype)
+    if not spec.is_open:
         return spec
-    type_ = plain_type(schema.field(column).type)
-    is_picture = is_bytes(type_) or pa.types.is_struct(type_)
-    return replace(spec, dtype="image" if is_picture else "text", shape=(1,))
+    if spec.name in packs:
+        return replace(spec, shape=_filled(spec, (len(packs[spec.name]),)))
+    if type_ is None:
+        return spec  # told by whoever looks for the column
+    shape = (1,) if is_numeric(type_) or is_text(type_) else _shape_of(type_)
+    if shape is None:
+        raise InputError(
+            f"column {column!r} has type {schema.field(column).type}, whose lists have no fixed "
+            f"length; the input {spec.name!r} has to be of one shape, which the deployment leaves "
+            "open: cast the column to fixed-size lists"
+        )
+    return replace(spec, shape=_filled(spec, shape))
+
+
+def _filled(spec: FeatureSpec, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The input's shape with its open sizes as the columns have them; theirs where they differ."""
+    if len(shape) == len(spec.shape):
+        return tuple(
+            size if known < 0 else known for size, known in zip(shape, spec.shape, strict=True)
+        )
+    known = prod(size for size in spec.shape if size >= 0)
+    if sum(size < 0 for size in spec.shape) == 1 and known and prod(shape) % known == 0:
+        return tuple(prod(shape) // known if size < 0 else size for size in spec.shape)
+    return shape
 
 
 def _of_column(name: str, column: str, schema: pa.Schema, is_pictures: bool) -> FeatureSpec:

@@ -16,12 +16,17 @@ if TYPE_CHECKING:
     from batchscore.schema import ModelSignature
 
 
+def tells_outputs(published: ModelSignature) -> bool:
+    """Whether the deployment itself tells all its outputs; else they are learned as a whole."""
+    return bool(published.outputs) and not any(spec.is_open for spec in published.outputs)
+
+
 def with_classes(signature: ModelSignature, config: ScoreConfig) -> ModelSignature:
     """The signature with the user's classes in its categorical output.
 
     Where the deployment does not tell its outputs, the protocol finds the place for them.
     """
-    if not (config.classes and signature.outputs):
+    if not (config.classes and tells_outputs(signature)):
         return signature
     classes = tuple(sorted(config.classes))
     categories = [spec for spec in signature.outputs if spec.kind == "category"]
@@ -92,7 +97,7 @@ def with_learned(
     except (KeyError, TypeError, ValueError):
         return signature
 
-    if not signature.outputs:
+    if not tells_outputs(signature):
         return replace(signature, outputs=tuple(map(_whole_spec, found)))
 
     def completed(spec: FeatureSpec) -> FeatureSpec:

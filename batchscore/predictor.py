@@ -18,6 +18,7 @@ from batchscore.errors import DecodeError, RowsRefusedError, UsageError
 from batchscore.isolate import Decided, Refusals, decide
 from batchscore.layout import scatter
 from batchscore.pipeline import first_error, gather
+from batchscore.protocols.base import FallsBack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -251,9 +252,10 @@ class _Slices:
         try:
             return await self._client.score(body, stop - start, read, alone=alone)
         except RowsRefusedError as refused:
-            if not self._encoded.fall_back(body, refused.last):
-                raise
-            return await self.send(start, stop, alone=alone)
+            encoded = self._encoded
+            if isinstance(encoded, FallsBack) and encoded.fall_back(body, refused.last):
+                return await self.send(start, stop, alone=alone)
+            raise
 
     async def ride_out(self, away: DeploymentAwayError, row: int | None) -> None:
         """See ``Sender``."""

@@ -37,7 +37,8 @@ class FeatureSpec:
     Attributes:
         name: the feature's name.
         dtype: its type, in the words of the Deployment API.
-        shape: its shape; ``()`` and ``(1,)`` are scalars.
+        shape: its shape; ``()`` and ``(1,)`` are scalars. A size of -1 is not known yet: of an
+            input the columns tell it, of an output the first answer.
         classes: the classes of a categorical output where they are known, sorted.
         media_type: the media type of an image output where it is known; empty where the first
             answer had no picture to tell it.
@@ -66,6 +67,11 @@ class FeatureSpec:
             case "numeric" | "binary":
                 return "number" if len(self.shape) <= 1 and prod(self.shape) == 1 else "array"
 
+    @property
+    def is_open(self) -> bool:
+        """Whether a size of its shape is not known yet."""
+        return any(size < 0 for size in self.shape)
+
     def __str__(self) -> str:
         shape = f" {list(self.shape)}" if self.kind == "array" else ""
         return f"{self.name}: {self.dtype}{shape}"
@@ -79,17 +85,22 @@ class ModelSignature:
         inputs: the input features, in the specification's order; none where it does not tell.
         outputs: the output features, in the specification's order; none where it does not tell.
         tensor_json: arrays travel as ``{"shape", "data"}``; else as NumPy files in data URIs.
+        binary_tensors: whether the server says that it takes tensors as raw bytes; None where the
+            protocol has no such thing. It is no part of what the model is, so the fingerprint
+            leaves it out.
     """
 
     inputs: tuple[FeatureSpec, ...]
     outputs: tuple[FeatureSpec, ...]
     tensor_json: bool = True
+    binary_tensors: bool | None = None
 
     def fingerprint(self) -> str:
         """A short stable hash of the signature, to tell one model from another."""
         # What a protocol does not state is left out: the hashes of earlier outputs stay good.
         stated = asdict(self, dict_factory=lambda items: {
-            key: value for key, value in items if not (key == "datatype" and value is None)
+            key: value for key, value in items
+            if key != "binary_tensors" and not (key == "datatype" and value is None)
         })  # fmt: skip
         canonical = json.dumps(stated, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]

@@ -21,7 +21,13 @@ from batchscore.errors import UsageError
 from batchscore.finished import FinishedOutput, RowCounts
 from batchscore.job import Job
 from batchscore.layout import OutputLayout, check_collisions
-from batchscore.learned import learned_outputs, with_classes, with_learned, without_classes
+from batchscore.learned import (
+    learned_outputs,
+    tells_outputs,
+    with_classes,
+    with_learned,
+    without_classes,
+)
 from batchscore.metrics import RunMetrics
 from batchscore.observers import NullObserver
 from batchscore.offload import Threads, uninterrupted
@@ -192,7 +198,7 @@ async def score_rows(
             offload,
             job,
             share=share,
-            are_outputs_published=bool(published.outputs),
+            are_outputs_published=tells_outputs(published),
         )
         await scoring.run(sink, earlier)
 

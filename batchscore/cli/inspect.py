@@ -41,15 +41,20 @@ def _inspect(options: InspectOptions, _general: GeneralOptions) -> int:
 
 def _content(protocol: str, endpoint: str, signature: ModelSignature) -> dict[str, object]:
     def listed(specs: Iterable[FeatureSpec]) -> list[dict[str, object]]:
-        return [
-            {"name": spec.name, "type": spec.dtype, "shape": list(spec.shape)} for spec in specs
-        ]
+        rows: list[dict[str, object]] = []
+        for spec in specs:
+            rows.append({"name": spec.name, "type": spec.dtype, "shape": list(spec.shape)})
+            if spec.datatype is not None:
+                rows[-1]["datatype"] = spec.datatype
+        return rows
 
     outputs = listed(signature.outputs)
     for row, spec in zip(outputs, signature.outputs, strict=True):
         row["classes"] = None if spec.classes is None else list(spec.classes)
+    form = {} if signature.binary_tensors is None else {"binary": signature.binary_tensors}
     return {
         "protocol": protocol,
+        **form,
         "endpoint": endpoint,
         "fingerprint": signature.fingerprint(),
         "inputs": listed(signature.inputs),
@@ -60,7 +65,10 @@ def _content(protocol: str, endpoint: str, signature: ModelSignature) -> dict[st
 def _print_tables(protocol: str, endpoint: str, signature: ModelSignature) -> None:
     from rich.table import Table
 
-    TERMINAL.data(f"{endpoint}\nprotocol {protocol}, fingerprint {signature.fingerprint()}\n")
+    form = ""
+    if signature.binary_tensors is not None:
+        form = " in binary" if signature.binary_tensors else " in JSON, binary once answers are"
+    TERMINAL.data(f"{endpoint}\nprotocol {protocol}{form}, fingerprint {signature.fingerprint()}\n")
     for title, specs in (("input", signature.inputs), ("output", signature.outputs)):
         if not specs:
             TERMINAL.data(f"\n{title}s: the deployment does not tell\n")
@@ -69,10 +77,15 @@ def _print_tables(protocol: str, endpoint: str, signature: ModelSignature) -> No
         for column in (title, "type", "shape", "classes"):
             table.add_column(column, overflow="fold")
         for spec in specs:
-            shape = " x ".join(str(size) for size in spec.shape) if spec.kind == "array" else ""
-            table.add_row(spec.name, spec.dtype, shape, ", ".join(spec.classes or ()))
+            sizes = ["?" if size < 0 else str(size) for size in spec.shape]
+            shape = " x ".join(sizes) if spec.kind == "array" else ""
+            kind = f"{spec.dtype}, {spec.datatype}" if spec.datatype else spec.dtype
+            table.add_row(spec.name, kind, shape, ", ".join(spec.classes or ()))
         TERMINAL.data("\n")
-        TERMINAL.table(table)
+        if specs:
+            TERMINAL.table(table)
+        else:
+            TERMINAL.data(f"{title}s: the deployment does not tell\n")
 
 
 COMMAND = Command(

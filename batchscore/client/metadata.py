@@ -13,9 +13,10 @@ from batchscore.errors import (
     DecodeError,
     MetadataError,
     ModelChangedError,
+    RefusedError,
     UnreachableError,
 )
-from batchscore.protocols.base import Request, Response
+from batchscore.protocols.base import AsksServer, Request, Response
 from batchscore.schema import ModelSignature
 
 if TYPE_CHECKING:
@@ -105,9 +106,18 @@ class Metadata:
             return ModelSignature((), ())
         response = await self._ask(self._request)
         try:
-            return self._protocol.parse_metadata(response)
+            signature = self._protocol.parse_metadata(response)
         except MetadataError as error:
             raise MetadataError(f"{self._endpoint.shown}: {self._clean(str(error))}") from error
+        if not isinstance(self._protocol, AsksServer):
+            return signature
+        request, said = self._protocol.server_request(self._endpoint.url), None
+        try:
+            said = await self._ask(request)
+        except (AttemptError, RefusedError) as error:
+            # A gateway may let only the model's own address through.
+            _log.info("%s tells nothing of itself: %s", self._endpoint.host_and_port, error)
+        return self._protocol.with_server(signature, said)
 
     async def check_model(self) -> None:
         """Read the specification again; without an answer it is taken to be the same.

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import logging
 import os
 import ssl
 import time
+from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urljoin
+from weakref import WeakKeyDictionary
 
 import aiohttp
 from multidict import CIMultiDict
@@ -34,6 +38,8 @@ if TYPE_CHECKING:
 
     from batchscore.client.proxy import Proxy
 
+_log = logging.getLogger("batchscore")
+
 _CONNECT_TIMEOUT_S = 5.0
 _MAX_REDIRECTS = 5
 _PROXY_REFUSES = frozenset({400, 401, 403, 404, 405, 407})
@@ -41,6 +47,9 @@ _OUR_HEADERS = {"content-length", "transfer-encoding", "content-encoding", "conn
 # What OpenSSL says where a certificate is good but for who signed it.
 _UNKNOWN_CA = frozenset({2, 18, 19, 20, 21})
 _PIECE_BYTES = 2**18
+# Servers close a connection on which nothing has come for some seconds, two at least.
+_IDLE_S = 1.0
+_idle_s: ContextVar[float] = ContextVar("idle_s", default=0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +94,7 @@ class HTTPTransport:
     async def __aenter__(self) -> Self:
         # The limit on connections is the limiter's business; HTTP/1.1 needs one a request.
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, ssl=self._ssl),
+            connector=_Connector(limit=0, ssl=self._ssl),
             headers={"User-Agent": "batchscore", "Accept-Encoding": "gzip, deflate"},
             timeout=aiohttp.ClientTimeout(
                 total=self._options.timeout_s, sock_connect=_CONNECT_TIMEOUT_S
@@ -103,7 +112,7 @@ class HTTPTransport:
         url = request.url
         try:
             for _ in range(_MAX_REDIRECTS + 1):
-                answer = await self._send_once(request, url, headers)
+                answer = await self._sent(request, url, headers)
                 if isinstance(answer, Response):
                     return answer
                 url = answer
@@ -145,6 +154,21 @@ class HTTPTransport:
         if isinstance(error, aiohttp.ClientHttpProxyError) and error.status in _PROXY_REFUSES:
             return RefusedError(f"{self._options.endpoint.shown} is not to be reached by {text}")
         return ConnectionFailedError(text)
+
+    async def _sent(self, request: Request, url: str, headers: Mapping[str, str]) -> Response | str:
+        """The same as ``_send_once``, on a new connection where the server has closed an idle one.
+
+        That it was being closed while the request was on its way says nothing of the request.
+        """
+        _idle_s.set(0.0)
+        try:
+            return await self._send_once(request, url, headers)
+        except (aiohttp.ClientConnectionError, ConnectionResetError) as error:
+            # An answer that has begun, and then broke off, is another error.
+            if _idle_s.get() < _IDLE_S or not _is_closed(error):
+                raise
+            _log.debug("an idle connection was closed meanwhile: %s", _reason(error))
+        return await self._send_once(request, url, headers)
 
     async def _send_once(
         self, request: Request, url: str, headers: Mapping[str, str]
@@ -198,6 +222,33 @@ class HTTPTransport:
                 "rows: give --url that address"
             )
         return target.url
+
+
+def _is_closed(error: BaseException) -> bool:
+    """Whether the other side has closed the connection."""
+    if isinstance(error, (aiohttp.ServerDisconnectedError, ConnectionResetError)):
+        return True
+    return isinstance(error, OSError) and error.errno in {errno.ECONNRESET, errno.EPIPE}
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Tells whoever gets a connection for how long it was idle, in ``_idle_s``."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._used_s: WeakKeyDictionary[object, float] = WeakKeyDictionary()
+
+    async def connect(self, *args: Any, **options: Any) -> aiohttp.connector.Connection:
+        """A connection, new or used before."""
+        connection = await super().connect(*args, **options)
+        protocol, now = connection.protocol, self._loop.time()
+        _idle_s.set(now - self._used_s.get(protocol, now))
+
+        def released() -> None:
+            self._used_s[protocol] = self._loop.time()
+
+        connection.add_callback(released)
+        return connection
 
 
 class _Body(aiohttp.payload.Payload):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,12 +21,13 @@ if TYPE_CHECKING:
 
 
 def tensor_array(
-    matrix: NDArray[np.float32], absent: NDArray[np.bool_], shape: tuple[int, ...]
+    matrix: NDArray[Any], absent: NDArray[np.bool_], shape: tuple[int, ...]
 ) -> pa.Array:
-    """A fixed-shape tensor column of flat rows; null where absent."""
+    """A fixed-shape tensor column of flat rows, of the type of their numbers; null where absent."""
     mask = pa.array(absent) if absent.any() else None
-    flat = pa.array(np.ascontiguousarray(matrix).ravel(), pa.float32(), from_pandas=False)
-    type_ = pa.fixed_shape_tensor(pa.float32(), shape)
+    value_type = pa.from_numpy_dtype(matrix.dtype)
+    flat = pa.array(np.ascontiguousarray(matrix).ravel(), value_type, from_pandas=False)
+    type_ = pa.fixed_shape_tensor(value_type, shape)
     storage = pa.FixedSizeListArray.from_arrays(flat, type=type_.storage_type, mask=mask)
     return pa.ExtensionArray.from_storage(type_, storage)
 

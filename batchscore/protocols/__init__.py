@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from batchscore.errors import UsageError
 from batchscore.protocols.instances import InstancesProtocol
 from batchscore.protocols.mlflow import MlflowProtocol
+from batchscore.protocols.open_inference import OpenInferenceProtocol, is_model
 from batchscore.protocols.rows import RowsProtocol
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ AUTO = "auto"
 _PROTOCOLS: dict[str, Callable[[EndpointConfig | None], WireProtocol]] = {
     "instances": InstancesProtocol,
     "mlflow": MlflowProtocol,
+    "open-inference": OpenInferenceProtocol,
     "rows": lambda _config: RowsProtocol(),
 }
 
@@ -50,7 +52,7 @@ def names() -> list[str]:
 
 def asked() -> list[str]:
     """The protocols whose specification can be asked for, in this order."""
-    return ["rows"]
+    return ["rows", "open-inference"]
 
 
 def recognised(url: str) -> str | None:
@@ -62,4 +64,4 @@ def recognised(url: str) -> str | None:
         return "instances"
     if path.endswith("/invocations"):
         return "mlflow"
-    return None
+    return "open-inference" if is_model(url) else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -94,13 +94,6 @@ class EncodedRows(Protocol):
 
     def body(self, start: int, stop: int) -> Body:
         """The request body for these rows; that of all rows is there already."""
-        ...
-
-    def fall_back(self, body: Body, error: AttemptError) -> bool:
-        """Whether a body was refused for its form alone, and these rows now have another.
-
-        Then no row was looked at, and all are sent again, as ``body`` gives them from now on.
-        """
         ...
 
 
@@ -195,4 +188,40 @@ class WireProtocol(Protocol):
 
     def error_text(self, response: Response) -> str:
         """The server's own words in an answer that is no prediction."""
+        ...
+
+
+@runtime_checkable
+class AsksServer(Protocol):
+    """What a protocol has besides, whose servers tell of themselves elsewhere than of the model.
+
+    Asked once, after the specification. Where nobody answers, the signature stays as it is.
+    """
+
+    def server_request(self, url: str) -> Request:
+        """What to ask."""
+        ...
+
+    def with_server(self, signature: ModelSignature, response: Response | None) -> ModelSignature:
+        """The signature with what the server says of itself.
+
+        Args:
+            signature: as the specification told it.
+            response: a 2xx answer; None where there was none.
+
+        Raises:
+            UsageError: it shows that the address is no model's.
+        """
+        ...
+
+
+@runtime_checkable
+class FallsBack(Protocol):
+    """What encoded rows have besides, where a protocol knows of a form that more servers take."""
+
+    def fall_back(self, body: Body, error: AttemptError) -> bool:
+        """Whether a body was refused for its form alone, and these rows now have another.
+
+        Then no row was looked at, and all are sent again, as ``body`` gives them from now on.
+        """
         ...

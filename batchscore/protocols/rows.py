@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from batchscore.codecs import ImageFolder
     from batchscore.codecs.base import InputCodec, WholeColumn
     from batchscore.config import Probs
-    from batchscore.errors import AttemptError
 
 _HEAD, _TAIL = b'{"rows":[', b"]}"
 _RAW_BODY = msgspec.json.Decoder(dict[str, list[msgspec.Raw]])
@@ -167,10 +166,6 @@ class EncodedBody:
         if start == 0 and stop == len(self.positions):
             return self.whole
         return b"".join((_HEAD, b",".join(map(memoryview, self._rows[start:stop])), _TAIL))
-
-    def fall_back(self, _body: Body, _error: AttemptError) -> bool:
-        """There is no other form."""
-        return False
 
 
 class RowsEncoder:

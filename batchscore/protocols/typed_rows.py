@@ -219,7 +219,7 @@ class TypedRows:
         return self._bodies[run]
 
     def fall_back(self, body: Body, error: AttemptError) -> bool:
-        """See ``EncodedRows.fall_back``."""
+        """See ``FallsBack``."""
         if not self._form.fall_back(body, error):
             return False
         self._write()
@@ -257,7 +257,3 @@ class SingleRows:
         if stop - start != 1:
             raise ValueError(f"a request holds one row, not {stop - start}")
         return self._bodies[start]
-
-    def fall_back(self, _body: Body, _error: AttemptError) -> bool:
-        """There is no other form."""
-        return False

@@ -7,7 +7,8 @@
         server.requests     # what arrived, in order
 
 ``faults`` holds the faults and the scripts made of them, ``models`` the example models,
-``untold`` the same in front of other wire formats, ``proxy`` a TCP proxy that breaks connections,
+``open_inference`` and ``untold`` the same server with other formats on its wire, ``proxy`` a TCP
+proxy that breaks connections,
 ``tunnel`` an HTTP proxy for https, ``process`` the same server as a subprocess.
 """
 
@@ -24,6 +25,7 @@ from faultserver.models import (
     echo_predict,
     linear_predict,
 )
+from faultserver.open_inference import OpenInferenceServer
 from faultserver.process import FaultServerProcess
 from faultserver.proxy import Proxy
 from faultserver.requests import RequestInfo
@@ -41,6 +43,7 @@ __all__ = [
     "InstancesServer",
     "MlflowServer",
     "Model",
+    "OpenInferenceServer",
     "Proxy",
     "RequestInfo",
     "RowTally",

@@ -415,3 +415,53 @@ def test_headers_come_from_options_and_a_file(tmp_path):
         parse_headers((), file)
     assert "secret" not in str(caught.value)
     assert f"{str(file)!r}, line 1 " in str(caught.value)
+
+
+@asynccontextmanager
+async def closing_server(*, resets: bool):
+    """Answers the first request of each connection, and closes it when another comes."""
+    seen: list[int] = []
+
+    async def serve(reader, writer):
+        for number in range(2):
+            try:
+                head = await reader.readuntil(b"\r\n\r\n")
+            except asyncio.IncompleteReadError:
+                break
+            length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r")[0])
+            await reader.readexactly(length)
+            seen.append(number)
+            if number == 0:
+                body = b'{"rows":[{"y":3.0},{"y":5.0}]}'
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+            elif resets:
+                writer.transport.abort()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    yield f"http://127.0.0.1:{port}/deployment/x/forward", seen
+    server.close()
+    await server.wait_closed()
+
+
+@pytest.mark.parametrize("resets", [True, False])
+async def test_an_idle_connection_that_was_closed_costs_no_try(resets):
+    """Servers close idle connections: that a request meets that is no failed try of it."""
+    async with closing_server(resets=resets) as (url, seen):
+        async with client_of(url, attempts=1) as (client, metrics):
+            assert await client.score(BODY, 2, read) == GOOD
+            await asyncio.sleep(1.1)
+            assert await client.score(BODY, 2, read) == GOOD
+    assert seen == [0, 1, 0]
+    assert (metrics.requests, metrics.retries) == (2, {})
+
+
+async def test_a_busy_connection_that_was_closed_costs_a_try():
+    """Where the connection was used a moment ago, its end is the server's trouble."""
+    async with closing_server(resets=False) as (url, seen):
+        async with client_of(url, attempts=2) as (client, metrics):
+            assert await client.score(BODY, 2, read) == GOOD
+            assert await client.score(BODY, 2, read) == GOOD
+    assert seen == [0, 1, 0]
+    assert (metrics.requests, metrics.retries) == (3, {"connection": 1})

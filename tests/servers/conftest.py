@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from servers import install
@@ -20,12 +21,19 @@ OPEN_INFERENCE = ("kserve", "mlserver", "triton")
 _running: Servers | None = None
 
 
+def on(*names: str) -> list[Any]:
+    """Parameters for these servers, each with its mark."""
+    return [pytest.param(name, marks=pytest.mark.server(name)) for name in names]
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A server's fixture implies its mark."""
+    """A server's fixture implies its mark, and its start is part of some test's time."""
     for item in items:
         for name in install.NAMES:
             if name in getattr(item, "fixturenames", ()):
                 item.add_marker(pytest.mark.server(name))
+        if item.get_closest_marker("server"):
+            item.add_marker(pytest.mark.timeout(600))
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -75,10 +83,7 @@ def triton(servers: Servers) -> Server:
     return servers.triton()
 
 
-@pytest.fixture(
-    scope="session",
-    params=[pytest.param(name, marks=pytest.mark.server(name)) for name in OPEN_INFERENCE],
-)
+@pytest.fixture(scope="session", params=on(*OPEN_INFERENCE))
 def open_inference(servers: Servers, request: pytest.FixtureRequest) -> Server:
     """Each server that speaks v2 in turn."""
     return servers.named(request.param)

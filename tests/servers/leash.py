@@ -1,18 +1,20 @@
 """Run a command until it ends or standard input does: ``python leash.py COMMAND...``.
 
 The tests hold the other end of that input, so no server outlives them, however they end. The
-command and what it started are one process group, and only that group is ended.
+command is told by SIGTERM and has some seconds to clean up; then its process group is ended, which
+is itself and what it started.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import threading
 
-_GRACE_S = 5.0
+_GRACE_S = 20.0
 
 
 def main() -> int:
@@ -24,23 +26,17 @@ def main() -> int:
     def end() -> None:
         while os.read(0, 4096):
             pass
-        _signal(process, signal.SIGTERM)
+        process.terminate()
         try:
             process.wait(_GRACE_S)
         except subprocess.TimeoutExpired:
-            _signal(process, signal.SIGKILL)
+            process.kill()
 
     threading.Thread(target=end, daemon=True).start()
     status = process.wait()
-    _signal(process, signal.SIGKILL)  # whoever of the group is left
+    with contextlib.suppress(ProcessLookupError):  # nobody of the group is left
+        os.killpg(process.pid, signal.SIGKILL)
     return status if status >= 0 else 128 - status
-
-
-def _signal(process: subprocess.Popen[bytes], number: int) -> None:
-    try:
-        os.killpg(process.pid, number)
-    except ProcessLookupError:
-        return  # all of the group have ended
 
 
 if __name__ == "__main__":

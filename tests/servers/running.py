@@ -17,7 +17,7 @@ import pyarrow as pa
 from servers import install
 
 _PROGRAMS = install.HERE / "programs"
-_PATIENCE_S = 90.0
+_PATIENCE_S = 180.0  # several servers may start at once, on few cores
 _TYPES = {
     "image": pa.list_(pa.list_(pa.float64())),
     "picture": pa.binary(),
@@ -136,7 +136,7 @@ class Server:
         """End it and all that it started."""
         assert self._process.stdin is not None
         self._process.stdin.close()
-        self._process.wait(30)
+        self._process.wait(60)
 
 
 class Servers:
@@ -167,21 +167,18 @@ class Servers:
         """MLflow's scoring server, which serves one model, at ``/invocations``."""
         name = f"mlflow-{model}"
         if name not in self._running:
-            trained = self._models("mlflow")
-            models = trained.folder / "mlflow"
-            if not models.exists():
-                trained.run("mlflow_models.py", str(trained.folder))
-            port = free_port()
-            command = [_script("mlflow", "mlflow"), "models", "serve", "--env-manager", "local",
-                       "--host", "127.0.0.1", "--port", str(port),
-                       "--model-uri", str(models / model)]  # fmt: skip
-            self._start(name, trained, port, command, "/ping")
+            folder, port = self.mlflow_model(model), free_port()
+            command = self._program("mlflow", "mlflow_server.py", folder, port)
+            self._start(name, self._models("mlflow"), port, command, "/ping")
         return self._running[name]
 
     def mlflow_model(self, model: str) -> Path:
         """The folder of an MLflow model, with its ``MLmodel`` file."""
-        self.mlflow(model)
-        return self._trained["mlflow"].folder / "mlflow" / model
+        trained = self._models("mlflow")
+        folder = trained.folder / "mlflow"
+        if not folder.exists():
+            trained.run("mlflow_models.py", str(trained.folder))
+        return folder / model
 
     def named(self, name: str) -> Server:
         """One of those that serve all models, by its name."""
@@ -202,7 +199,8 @@ class Servers:
             trained = self._models("mlserver")
             port = free_port()
             trained.run("mlserver_settings.py", str(trained.folder), str(port), str(free_port()))
-            command = [_script("mlserver", "mlserver"), "start", str(trained.folder / "mlserver")]
+            script = install.place("mlserver") / "bin" / "mlserver"
+            command = [str(script), "start", str(trained.folder / "mlserver")]
             self._start("mlserver", trained, port, command, "/v2/health/ready")
         return self._running["mlserver"]
 
@@ -212,8 +210,7 @@ class Servers:
             trained = self._models("triton")
             port = free_port()
             command = self._program("triton", "triton_server.py", trained.folder, port)
-            # The server itself is ready before its models are; this one is loaded last.
-            self._start("triton", trained, port, command, "/v2/models/echo/ready")
+            self._start("triton", trained, port, command, "/v2/health/ready")
         return self._running["triton"]
 
     def _models(self, name: str) -> Trained:
@@ -251,10 +248,6 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def _script(name: str, script: str) -> str:
-    return str(install.place(name) / "bin" / script)
 
 
 def _status(port: int, path: str) -> int | None:

@@ -111,9 +111,12 @@ def gone(pid):
 
 def test_the_leash_passes_the_status_on():
     """A server that ends by itself tells why."""
-    done = subprocess.run(
-        [sys.executable, install.HERE / "leash.py", sys.executable, "-c", "raise SystemExit(7)"],
-        stdin=subprocess.PIPE,
-        check=False,
-    )
-    assert done.returncode == 7
+    command = [
+        sys.executable,
+        install.HERE / "leash.py",
+        sys.executable,
+        "-c",
+        "raise SystemExit(7)",
+    ]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
+        assert process.wait(30) == 7

@@ -9,6 +9,7 @@ import json
 import pytest
 import requests
 from servers import wire
+from servers.conftest import on
 from servers.wire import Tensor, infer, infer_binary, outputs
 
 TRAINED = {"wine_columns": "wine", "wine_proba": "wine", "wine_both": "wine"}
@@ -118,10 +119,10 @@ def test_the_server_says_who_it_is(open_inference):
     assert ("binary_tensor_data" in said["extensions"]) == (open_inference.name == "triton")
 
 
-@pytest.mark.parametrize("name", ["kserve", "mlserver"])
-def test_a_model_may_declare_nothing(servers, name, request):
+@pytest.mark.parametrize("name", on("kserve", "mlserver"))
+def test_a_model_may_declare_nothing(servers, name):
     """Metadata without inputs, and it scores all the same, whatever the tensor is called."""
-    server = request.getfixturevalue(name)
+    server = servers.named(name)
     said = get(server, "/v2/models/undeclared").json()
     assert (said["inputs"], said["outputs"]) == ([], [])
     sample = server.sample("diabetes")
@@ -218,7 +219,7 @@ BODIES = {
     "no id": (json.dumps({"inputs": [row().as_json()]}).encode(), {}, 500, 200, 200),
     "bare NaN": (PLAIN.encode(), {}, 500, 422, 500),
     "no JSON": (b"{nope", {}, 422, 422, 500),
-    "an unknown output": (body(outputs=[{"name": "nope"}]).encode(), {}, 500, 400, 400),
+    "an unknown output": (body(outputs=[{"name": "nope"}]).encode(), {}, 400, 400, 400),
     "gzip": (gzip.compress(body().encode()), {"Content_Encoding": "gzip"}, 400, 200, 200),
     "no content type": (body().encode(), {"Content_Type": None}, 400, 200, 200),
 }
@@ -273,6 +274,45 @@ def test_every_datatype_comes_back_as_it_went(open_inference):
         for answer in answers:
             got = outputs(answer)[each.name + suffix]
             assert (got.datatype, got.shape, got.values) == (each.datatype, each.shape, each.values)
+
+
+@pytest.mark.parametrize(
+    ("datatype", "values", "statuses"),
+    [
+        ("INT64", [1.0, 2.5], (200, 200, 500)),
+        ("UINT8", [256, -1], (500, 200, 500)),
+        ("FP16", [1.5, 2.0], (400, 200, 400)),
+    ],
+)
+def test_the_status_of_numbers_that_a_datatype_does_not_hold(
+    open_inference, datatype, values, statuses
+):
+    """MLServer looks at no number; FP16 is for the binary form alone elsewhere."""
+    status = dict(zip(("kserve", "mlserver", "triton"), statuses, strict=True))
+    sent = Tensor(datatype.lower(), datatype, [1, 2], values)
+    assert infer(open_inference, "echo", sent).status_code == status[open_inference.name]
+
+
+def test_answers_are_compressed_by_those_who_can(open_inference):
+    """Where ``Accept-Encoding`` says gzip: by MLServer and Triton; bodies may be chunked."""
+    request = body(inputs=[row(shape=[60, 13], values=ROW * 60).as_json()]).encode()
+    answer = requests.post(
+        f"{open_inference.url}/v2/models/wine/infer",
+        data=iter([request]),
+        headers={"Content-Type": "application/json", "Accept-Encoding": "gzip"},
+        timeout=wire.TIMEOUT_S,
+    )
+    assert answer.request.headers["Transfer-Encoding"] == "chunked"
+    assert len(outputs(answer)["predict"].values) == 60
+    packed = None if open_inference.name == "kserve" else "gzip"
+    assert answer.headers.get("Content-Encoding") == packed
+
+
+@pytest.mark.parametrize("path", ["/v2/models/wine/", "/nope"])
+def test_paths_that_are_not_there(open_inference, path):
+    """404, and a slash too many a redirect, but from Triton."""
+    status = get(open_inference, path).status_code
+    assert status == (307 if path.endswith("/") and open_inference.name != "triton" else 404)
 
 
 def test_nan_and_infinity_in_answers(open_inference):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import sysconfig
 from collections.abc import Callable
@@ -13,7 +14,7 @@ import numpy as np
 from models import MODELS, Served
 from pytriton.decorators import batch
 from pytriton.model_config import ModelConfig, Tensor
-from pytriton.triton import Triton, TritonConfig
+from pytriton.triton import Triton, TritonConfig, TritonLifecyclePolicy
 
 _TYPES = {"FP64": np.float64, "FP32": np.float32, "INT64": np.int64, "UINT8": np.uint8}
 _ECHOED = ("FP64", "FP32", "INT64", "UINT8", "BYTES")
@@ -60,7 +61,12 @@ def main() -> None:
     config = TritonConfig(
         http_address="127.0.0.1", http_port=port, allow_grpc=False, allow_metrics=False
     )
-    with Triton(config=config) as triton:
+    # Started with all models at hand: told of one after the other, it takes seconds for each.
+    policy = TritonLifecyclePolicy(launch_triton_on_startup=False, local_model_store=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # by way of the end of ``with``
+    with Triton(
+        config=config, triton_lifecycle_policy=policy, workspace=folder / "workspace"
+    ) as triton:
         for name, served in MODELS.items():
             triton.bind(
                 model_name=name,
