@@ -75,13 +75,13 @@ class UntoldProtocol:
         return text or f"the server answered {response.status} without a word"
 
 
-def _words(document: Any) -> str:
+def _words(document: Any, depth: int = 4) -> str:
     """What an error of JSON says: texts at the usual keys, those of a list one after another."""
     if isinstance(document, str):
         return document
-    if isinstance(document, list):
-        return "; ".join(filter(None, map(_words, document)))
-    if not isinstance(document, Mapping):
+    if depth and isinstance(document, list):
+        return "; ".join(filter(None, (_words(item, depth - 1) for item in document)))
+    if not (depth and isinstance(document, Mapping)):
         return ""
-    found = [_words(document[key]) for key in _WORDS if key in document]
+    found = [_words(document[key], depth - 1) for key in _WORDS if key in document]
     return ": ".join(filter(None, found))
