@@ -136,10 +136,37 @@ class ConnectionConfig(_Options):
 class InstancesTable(_Options):
     """``[instances]`` of a config file: the JSON of endpoints that do as KServe v1 does, nearly."""
 
-    request_key: str | None = Field("instances", description="key of the rows; null: they alone")
-    response_key: str | None = Field("predictions", description="key of the predictions; null: all")
+    request_key: str | None = Field("instances", description="key of the rows; empty: they alone")
+    response_key: str | None = Field(
+        "predictions", description="key of the predictions, or a.b; empty: the whole answer"
+    )
+    row: Literal["auto", "object", "list"] = Field(
+        "auto",
+        description="what a row is; auto: an object, or with one feature its value alone",
+    )
     columnar: bool = Field(False, description="send a list a column, as TensorFlow's inputs")
+    single: bool = Field(False, description="send a request for each row, not a list of rows")
+    image: Literal["b64", "base64", "data-uri"] = Field(
+        "b64", description='form of pictures; b64: {"b64": "..."}, base64: that text alone'
+    )
     extra: dict[str, Any] = Field({}, description="other keys of each request")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _columnar_keys(cls, values: Any) -> Any:
+        if isinstance(values, Mapping) and values.get("columnar"):
+            return {"request_key": "inputs", "response_key": "outputs", **values}
+        return values
+
+    @model_validator(mode="after")
+    def _fitting(self) -> Self:
+        if self.columnar and (self.single or self.row == "list"):
+            raise ValueError("columnar goes with neither single nor row = 'list'")
+        if self.extra and not self.request_key:
+            raise ValueError("extra needs a request_key: without, the rows are all that is sent")
+        if self.request_key in self.extra:
+            raise ValueError(f"extra: the key {self.request_key!r} is that of the rows")
+        return self
 
 
 class EndpointConfig(ConnectionConfig):

@@ -9,18 +9,21 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from decimal import Decimal
 from math import prod
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 
-from batchscore.codecs.columns import is_bytes, is_numeric, is_text, plain_type
+from batchscore.codecs.columns import is_bytes, is_list, is_numeric, is_text, plain_type
+from batchscore.codecs.typed import MOMENT
 from batchscore.errors import InputError, UsageError
 from batchscore.nearest import nearest
 from batchscore.schema import FEATURE_TYPES, FeatureSpec, ModelSignature
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Container, Mapping, Sequence
     from pathlib import Path
 
     from batchscore.config import EndpointConfig
@@ -33,7 +36,7 @@ _MLFLOW_TYPES: dict[str, tuple[Any, str | None]] = {
     "float": ("numeric", "float32"),
     "double": ("numeric", "float64"),
     "string": ("text", None),
-    "datetime": ("text", None),
+    "datetime": ("text", MOMENT),
     "binary": ("image", None),
 }
 _LISTED = 12
@@ -76,7 +79,7 @@ def with_inputs(
             ),
         )
     if config.schema_file is not None:
-        specs = read_schema(config.schema_file)
+        specs = read_schema(config.schema_file, {*schema.names, *mapping, *config.pack})
         if unknown := set(config.features) - {spec.name for spec in specs}:
             raise UsageError(f"--features: {config.schema_file} has no input {min(unknown)!r}")
         wanted = config.features or [spec.name for spec in specs]
@@ -152,7 +155,7 @@ def _of_column(name: str, column: str, schema: pa.Schema, is_pictures: bool) -> 
         return FeatureSpec(name, "numeric", (1,))
     if is_bytes(type_) or pa.types.is_struct(type_):
         return FeatureSpec(name, "image", (1,))
-    shape = _shape_of(type_)
+    shape = _shape_of(type_) or _open_shape_of(type_)
     if shape is None:
         raise InputError(
             f"--features: column {column!r} has type {schema.field(column).type}, which does not "
@@ -171,8 +174,21 @@ def _shape_of(type_: pa.DataType) -> tuple[int, ...] | None:
     return tuple(shape) if shape and is_numeric(type_) else None
 
 
-def read_schema(path: Path) -> tuple[FeatureSpec, ...]:
+def _open_shape_of(type_: pa.DataType) -> tuple[int, ...] | None:
+    """Of lists of numbers, of any length where the type tells none."""
+    shape: list[int] = []
+    while is_list(type_):
+        shape.append(type_.list_size if pa.types.is_fixed_size_list(type_) else -1)
+        type_ = plain_type(type_.value_type)
+    return tuple(shape) if shape and is_numeric(type_) else None
+
+
+def read_schema(path: Path, known: Container[str] | None = None) -> tuple[FeatureSpec, ...]:
     """The inputs that a file declares.
+
+    Args:
+        path: the file.
+        known: inputs that can be served; others are left out where the model can do without.
 
     Raises:
         UsageError: it cannot be read, or is none.
@@ -184,11 +200,12 @@ def read_schema(path: Path) -> tuple[FeatureSpec, ...]:
         raise UsageError(f"--schema: cannot read {str(path)!r}: {reason}") from None
     try:
         document = json.loads(text) if text.lstrip().startswith("{") else _yaml(text)
-        if "signature" in document:
-            inputs = (document["signature"] or {}).get("inputs")
+        if "signature" in document or "flavors" in document:
+            inputs = (document.get("signature") or {}).get("inputs")
             if not inputs:
                 raise ValueError("the model was logged without a signature")
-            return _mlflow_inputs(json.loads(inputs) if isinstance(inputs, str) else inputs)
+            found = json.loads(inputs) if isinstance(inputs, str) else inputs
+            return _mlflow_inputs(found, known)
         return tuple(_own_input(name, body) for name, body in document["inputs"].items())
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
@@ -206,25 +223,39 @@ def _yaml(text: str) -> Any:
         raise ValueError(str(error).split("\n", maxsplit=1)[0]) from error
 
 
-def _mlflow_inputs(inputs: Sequence[Mapping[str, Any]]) -> tuple[FeatureSpec, ...]:
+def _mlflow_inputs(
+    inputs: Sequence[Mapping[str, Any]], known: Container[str] | None
+) -> tuple[FeatureSpec, ...]:
+    named = [(item.get("name") or str(number), item) for number, item in enumerate(inputs)]
     return tuple(
-        _mlflow_input(item.get("name") or str(number), item) for number, item in enumerate(inputs)
+        _mlflow_input(name, item)
+        for name, item in named
+        if known is None or name in known or not _is_optional(item)
     )
+
+
+def _is_optional(item: Mapping[str, Any]) -> bool:
+    """As versions until 2.8 write it, or later ones."""
+    return bool(item.get("optional")) or not item.get("required", True)
 
 
 def _mlflow_input(name: str, item: Mapping[str, Any]) -> FeatureSpec:
     if item["type"] == "tensor":
         tensor = item["tensor-spec"]
+        # The first dimension is that of the rows; another of -1 is of any length.
         shape = tuple(int(size) for size in tensor["shape"][1:])
-        if any(size < 0 for size in shape):
-            raise ValueError(f"input {name!r} has no fixed shape")
         if tensor["dtype"] in {"str", "object", "bytes"}:
             return FeatureSpec(name, "text", shape or (1,))
-        return FeatureSpec(name, "numeric", shape or (1,), datatype=tensor["dtype"])
-    if item["type"] not in _MLFLOW_TYPES:
-        raise ValueError(f"input {name!r} has the type {item['type']!r}, which is not known here")
-    dtype, datatype = _MLFLOW_TYPES[item["type"]]
-    return FeatureSpec(name, dtype, (1,), datatype=datatype)
+        return FeatureSpec(name, "numpy", shape, datatype=tensor["dtype"])
+    type_, shape = item["type"], ()
+    while type_ == "array":
+        item, shape = item["items"], (*shape, -1)
+        type_ = item["type"]
+    dtype, datatype = _MLFLOW_TYPES.get(type_, (None, None))
+    if dtype is None or (shape and dtype != "numeric"):
+        what = f"an array of {type_}" if shape else repr(type_)
+        raise ValueError(f"input {name!r} has the type {what}, which is not known here")
+    return FeatureSpec(name, dtype, shape or (1,), datatype=datatype)
 
 
 def _own_input(name: str, body: Mapping[str, Any]) -> FeatureSpec:
@@ -234,3 +265,50 @@ def _own_input(name: str, body: Mapping[str, Any]) -> FeatureSpec:
         raise ValueError(f"input {name!r} has the unknown type {dtype!r}{hint}")
     shape = tuple(int(size) for size in body.get("shape") or (1,))
     return FeatureSpec(name, dtype, shape, datatype=body.get("datatype"))
+
+
+def inputs_of_objects(
+    config: EndpointConfig, rows: Sequence[Mapping[str, Any]]
+) -> tuple[FeatureSpec, ...]:
+    """The inputs of a deployment that tells none, where rows are Python objects.
+
+    Args:
+        config: may name the features, or a schema of them; else they are those of the first row.
+        rows: whose values show the types.
+
+    Raises:
+        UsageError: the schema cannot be read, or something is packed.
+        InputError: the values of a feature do not show what it is.
+    """
+    if config.pack:
+        raise UsageError("pack is for files; in Python, give a list in each row")
+    if config.schema_file is not None:
+        specs = read_schema(config.schema_file)
+        return tuple(s for s in specs if not config.features or s.name in config.features)
+    names = config.features or (tuple(rows[0]) if rows else ())
+    if not names:
+        raise InputError("the deployment does not tell its inputs, and the first row has none")
+    firsts = [next((row[n] for row in rows if row.get(n) is not None), None) for n in names]
+    return tuple(_of_object(*pair) for pair in zip(names, firsts, strict=True))
+
+
+def _of_object(name: str, value: object) -> FeatureSpec:
+    if value is None:
+        raise InputError(
+            f"feature {name!r} is None in the first rows, which does not show its type; say it in "
+            "a file for schema="
+        )
+    shape: tuple[int, ...] = ()
+    if isinstance(value, str):
+        return FeatureSpec(name, "text", (1,))
+    if isinstance(value, (bool, np.bool_)):
+        return FeatureSpec(name, "numeric", (1,), datatype="bool")
+    if not isinstance(value, (int, float, Decimal, np.number)):
+        # Pictures are images of PIL, bytes or paths; all else is as the codec of arrays has it.
+        if not isinstance(value, (list, tuple, np.ndarray)):
+            return FeatureSpec(name, "image", (1,))
+        try:
+            shape = np.shape(value)
+        except ValueError:
+            raise InputError(f"feature {name!r}: its lists are of different lengths") from None
+    return FeatureSpec(name, "numeric", shape or (1,))

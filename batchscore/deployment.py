@@ -7,6 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from batchscore.batches import Chunk, RowBatch
 from batchscore.codecs.objects import column_from_objects, objects_from_columns
 from batchscore.config import ClientConfig, RetryTable, configured
 from batchscore.connection import connect, with_protocol
+from batchscore.declared import inputs_of_objects
 from batchscore.errors import InputError, PredictionError, UsageError
 from batchscore.metrics import RunMetrics
 from batchscore.offload import Threads
@@ -61,7 +63,7 @@ class AsyncDeployment:
             token: the token, or a function that gives it; else ``BATCHSCORE_TOKEN``.
             **options: ``batch_size`` (rows in a request, 128), ``concurrency`` (requests in
                 flight, 8), ``max_attempts`` (5), and what else the command line has for an
-                endpoint: ``timeout``, ``ca_bundle``, ``header``, ...
+                endpoint: ``protocol``, ``features``, ``schema``, ``timeout``, ``header``, ...
 
         Raises:
             UsageError: an option is wrong.
@@ -88,10 +90,11 @@ class AsyncDeployment:
                 )
             )
             signature = await client.signature()
+            self._encoder = _EncoderBySchema(protocol, signature)
             predictor = Predictor(
                 protocol=protocol,
                 signature=signature,
-                encoder=_EncoderBySchema(protocol, signature),
+                encoder=self._encoder,
                 client=client,
                 offload=offload,
                 metrics=metrics,
@@ -114,12 +117,13 @@ class AsyncDeployment:
 
     @property
     def feature_specs_in(self) -> list[FeatureSpec]:
-        """The features that the deployment takes."""
-        return list(self._predictor.signature.inputs)
+        """The features that the deployment takes; if it tells none, those that rows have shown."""
+        _ = self._predictor  # which tells whether it is open
+        return list(self._encoder.inputs)
 
     @property
     def feature_specs_out(self) -> list[FeatureSpec]:
-        """The features that the deployment gives."""
+        """The features that the deployment gives; none until it has, if it does not tell."""
         return list(self._predictor.signature.outputs)
 
     async def predict(self, **row: Any) -> Row:
@@ -170,7 +174,8 @@ class AsyncDeployment:
         return await self._score(rows, start)
 
     async def _score(self, rows: Sequence[Mapping[str, Any]], start: int) -> list[Row]:
-        columns = await self._offload(_columns, rows, start, self._predictor.signature.inputs)
+        self._encoder.learn(rows, self._config)
+        columns = await self._offload(_columns, rows, start, self._encoder.inputs)
         scored = await self._predictor.score(Chunk(0, RowBatch(columns)))
         if scored.failures or scored.predictions is None:
             raise PredictionError({start + row: why for row, why in scored.failures.items()})
@@ -293,7 +298,21 @@ class _EncoderBySchema:
         self._protocol = protocol
         self._signature = signature
         self._encoders: dict[pa.Schema, RowEncoder] = {}
-        self.blocks = any(spec.kind == "image" for spec in signature.inputs)
+
+    @property
+    def blocks(self) -> bool:
+        """See ``RowEncoder``."""
+        return any(spec.kind == "image" for spec in self.inputs)
+
+    @property
+    def inputs(self) -> tuple[FeatureSpec, ...]:
+        """The features, as far as they are known."""
+        return self._signature.inputs
+
+    def learn(self, rows: Sequence[Mapping[str, Any]], config: ClientConfig) -> None:
+        """Where the deployment does not tell its features, the first rows show them."""
+        if not self.inputs:
+            self._signature = replace(self._signature, inputs=inputs_of_objects(config, rows))
 
     def encode(self, rows: RowBatch) -> EncodedRows:
         """See ``RowEncoder.encode``."""

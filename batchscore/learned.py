@@ -7,16 +7,13 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from batchscore.errors import UsageError
-from batchscore.schema import FeatureSpec
+from batchscore.schema import NAMELESS, FeatureSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from batchscore.config import ScoreConfig
     from batchscore.schema import ModelSignature
-
-NAMELESS = "prediction"
-"""The name of an output that the deployment gives none."""
 
 
 def tells_outputs(published: ModelSignature) -> bool:

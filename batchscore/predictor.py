@@ -14,10 +14,11 @@ import pyarrow as pa
 
 from batchscore.batches import Chunk, RowBatch, RowFailure, ScoredBatch
 from batchscore.client.gate import Gate
-from batchscore.errors import DecodeError, UsageError
+from batchscore.errors import DecodeError, RowsRefusedError, UsageError
 from batchscore.isolate import Decided, Refusals, decide
 from batchscore.layout import scatter
 from batchscore.pipeline import first_error, gather
+from batchscore.protocols.base import FallsBack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -143,9 +144,9 @@ class Predictor:
     async def _score_run(self, rows: RowBatch, size: int) -> _Scored:
         """Score rows that are about one request: encoded, they may turn out to be several."""
         encoded = await self._encoding(size, self._encoder.encode, rows)
-        self._metrics.nonfinite_as_null += encoded.nonfinite
         total = len(encoded.positions)
         if total == 0:
+            self._metrics.nonfinite_as_null += encoded.nonfinite
             return _Scored(encoded.positions, None, encoded.failures)
         bounds = slices(total, encoded.size, self._max_batch_bytes)
         sender = _Slices(
@@ -161,6 +162,8 @@ class Predictor:
             return await decide(sender, *run, self.refusals)
 
         decided = await self._run_all(decide_run, bounds)
+        # Only now is it sure in which form they went.
+        self._metrics.nonfinite_as_null += encoded.nonfinite
         return _merge(encoded, [part for run in decided for part in run])
 
     def _runs(self, rows: RowBatch) -> tuple[list[tuple[int, int]], int]:
@@ -196,7 +199,9 @@ class Predictor:
         # Alone in flight, so no other answer can be read meanwhile.
         learned = self._protocol.learn(self.signature, response, num_rows)
         if not self._protocol.is_complete(learned):
-            raise DecodeError("the first answer shows no classes, only null")
+            raise DecodeError(
+                "the first answer is null throughout, which does not show its type or classes"
+            )
         decoder = self._protocol.decoder(learned, probs=self._probs)
         predictions = decoder.decode(response, num_rows)
         self.signature, self.decoder = learned, decoder
@@ -244,7 +249,13 @@ class _Slices:
             )
             return found
 
-        return await self._client.score(body, stop - start, read, alone=alone)
+        try:
+            return await self._client.score(body, stop - start, read, alone=alone)
+        except RowsRefusedError as refused:
+            encoded = self._encoded
+            if isinstance(encoded, FallsBack) and encoded.fall_back(body, refused.last):
+                return await self.send(start, stop, alone=alone)
+            raise
 
     async def ride_out(self, away: DeploymentAwayError, row: int | None) -> None:
         """See ``Sender``."""

@@ -20,6 +20,9 @@ FEATURE_TYPES: tuple[FeatureType, ...] = (
     "binary",
 )
 
+NAMELESS = "prediction"
+"""The name of an output that the deployment gives none."""
+
 UNTYPED_KEY = b"batchscore:untyped"
 """Field metadata of a column whose text has no type of its own (CSV, mixed JSON Lines).
 

@@ -70,6 +70,9 @@ def _print_tables(protocol: str, endpoint: str, signature: ModelSignature) -> No
         form = " in binary" if signature.binary_tensors else " in JSON, binary once answers are"
     TERMINAL.data(f"{endpoint}\nprotocol {protocol}{form}, fingerprint {signature.fingerprint()}\n")
     for title, specs in (("input", signature.inputs), ("output", signature.outputs)):
+        if not specs:
+            TERMINAL.data(f"\n{title}s: the deployment does not tell\n")
+            continue
         table = Table(box=None, pad_edge=False, header_style="bold")
         for column in (title, "type", "shape", "classes"):
             table.add_column(column, overflow="fold")

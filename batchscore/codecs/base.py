@@ -122,3 +122,37 @@ class OutputCodec(Protocol):
             ModelChangedError: a class that the job has not known.
         """
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class TypedColumn:
+    """One feature of a batch as values of the type that the model takes.
+
+    Attributes:
+        array: a value a row; that of a failed row means nothing.
+        failures: rows whose cell is no such value, with the reason.
+        nonfinite: NaN and infinities that became null, as there are none among integers.
+    """
+
+    array: pa.Array
+    failures: Mapping[int, str] = field(default_factory=dict)
+    nonfinite: int = 0
+
+
+class TypedInput(Protocol):
+    """Turns cells into values. Made for one column type, so that a wrong type shows early.
+
+    Attributes:
+        blocks: ``column`` may wait for files, or unpack pictures.
+    """
+
+    @property
+    def blocks(self) -> bool: ...
+
+    def column(self, cells: pa.Array) -> TypedColumn:
+        """The values of the cells. Never raises for one bad cell."""
+        ...
+
+    def wire_bytes(self, cells: pa.Array) -> int:
+        """About how many bytes the cells take as JSON."""
+        ...

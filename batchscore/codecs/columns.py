@@ -83,6 +83,15 @@ def is_numeric(type_: pa.DataType) -> bool:
     )
 
 
+def is_list(type_: pa.DataType) -> bool:
+    """Whether a plain column of this type holds lists."""
+    return bool(
+        pa.types.is_list(type_)
+        or pa.types.is_large_list(type_)
+        or pa.types.is_fixed_size_list(type_)
+    )
+
+
 def is_untyped(field: pa.Field) -> bool:
     """Whether the column is text without a type of its own (CSV)."""
     return UNTYPED_KEY in (field.metadata or {}) and is_text(plain_type(field.type))

@@ -52,6 +52,10 @@ def tensor_input(
         InputError: the column's type can never hold arrays of the feature's shape.
     """
     shape = spec.shape or (1,)
+    if any(size < 0 for size in shape):
+        raise wrong_type(
+            spec, field, "arrays of one shape: cast the column to fixed-size lists, or say it"
+        )
     type_ = plain_type(field.type)
     dims: tuple[int, ...] = ()
     if isinstance(type_, pa.FixedShapeTensorType):

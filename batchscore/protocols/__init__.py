@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from batchscore.errors import UsageError
+from batchscore.protocols.instances import InstancesProtocol
+from batchscore.protocols.mlflow import MlflowProtocol
 from batchscore.protocols.open_inference import OpenInferenceProtocol, is_model
 from batchscore.protocols.rows import RowsProtocol
 
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 AUTO = "auto"
 
 _PROTOCOLS: dict[str, Callable[[EndpointConfig | None], WireProtocol]] = {
+    "instances": InstancesProtocol,
+    "mlflow": MlflowProtocol,
     "open-inference": OpenInferenceProtocol,
     "rows": lambda _config: RowsProtocol(),
 }
@@ -56,4 +60,8 @@ def recognised(url: str) -> str | None:
     path = urlsplit(url).path.rstrip("/")
     if path.endswith("/forward"):
         return "rows"
+    if path.endswith(":predict"):
+        return "instances"
+    if path.endswith("/invocations"):
+        return "mlflow"
     return "open-inference" if is_model(url) else None

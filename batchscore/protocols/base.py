@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from batchscore.batches import RowBatch, RowFailure
     from batchscore.codecs import ImageFolder
     from batchscore.config import Probs
+    from batchscore.errors import AttemptError
     from batchscore.schema import ModelSignature
 
 
@@ -210,5 +211,17 @@ class AsksServer(Protocol):
 
         Raises:
             UsageError: it shows that the address is no model's.
+        """
+        ...
+
+
+@runtime_checkable
+class FallsBack(Protocol):
+    """What encoded rows have besides, where a protocol knows of a form that more servers take."""
+
+    def fall_back(self, body: Body, error: AttemptError) -> bool:
+        """Whether a body was refused for its form alone, and these rows now have another.
+
+        Then no row was looked at, and all are sent again, as ``body`` gives them from now on.
         """
         ...

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from itertools import chain, pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 import numpy as np
@@ -40,10 +40,21 @@ _NUMBER_BYTES = 20
 
 
 class Interleaver:
-    """Writes rows with these keys, in their order."""
+    """Writes rows with these keys, in their order.
 
-    def __init__(self, names: Sequence[str]) -> None:
-        self._keys = [msgspec.json.encode(name) + b":" for name in names]
+    Args:
+        names: a key a column.
+        form: a row is an object of them, a list of its cells, or its one cell alone.
+    """
+
+    def __init__(
+        self, names: Sequence[str], form: Literal["object", "list", "cell"] = "object"
+    ) -> None:
+        is_object = form == "object"
+        self._keys = [msgspec.json.encode(name) + b":" if is_object else b"" for name in names]
+        self._open, self._close = {"object": (b"{", b"}"), "list": (b"[", b"]")}.get(
+            form, (b"", b"")
+        )
 
     def body(
         self,
@@ -52,7 +63,7 @@ class Interleaver:
         positions: Positions,
         tail: bytes,
     ) -> tuple[bytes, int]:
-        """Some rows as JSON objects with commas between them, and what stands around them.
+        """Some rows as JSON with commas between them, and what stands around them.
 
         Args:
             head: what stands before the rows.
@@ -71,9 +82,9 @@ class Interleaver:
         self, head: bytes, columns: Sequence[WholeColumn], positions: Positions, tail: bytes
     ) -> tuple[bytes, int]:
         keys = [b"," + key for key in self._keys]
-        keys[0] = b",{" + self._keys[0]
+        keys[0] = b"," + self._open + self._keys[0]
         cells = [_pieces(column) for column in columns]
-        end = (b"}",)
+        end = (self._close,)
         parts: list[bytes | memoryview] = [head]
         for position in positions.tolist():
             for key, column in zip(keys, cells, strict=True):
@@ -97,7 +108,9 @@ class Interleaver:
         for place, column in enumerate(columns):
             if isinstance(column, TextColumn):
                 openings[place], closings[place] = column.opening, column.closing + b","
-        closings[-1] = closings[-1][:-1] + b"}"
+        end = closings[-1][:-1] + self._close
+        # What closes a row, and the comma before the next one.
+        closings[-1] = end + b","
         num_rows = texts.count // len(columns)
         for place, column in enumerate(columns):
             if isinstance(column, TextColumn) and not column.has_spare:
@@ -108,13 +121,17 @@ class Interleaver:
             closings[place] = closings[place][1:]
         # Before a cell stands what closes the one before it; before the first of a row, what
         # closes the row above, and a comma.
-        before = [closings[-1] + b",{", *closings[:-1]]
+        before = [closings[-1] + self._open, *closings[:-1]]
         between = [b"".join(parts) for parts in zip(before, self._keys, openings, strict=True)]
         order = _order(num_rows, tuple(firsts), texts.add_all(between))
         if len(positions) < len(order):
             order = order[positions]
-        rows = texts.in_order(order.ravel())[len(closings[-1]) + 1 :]
-        return b"".join((head, rows, closings[-1], tail)), nonfinite
+        rows = texts.in_order(order.ravel())[len(closings[-1]) :]
+        # The last row's own byte of what closes it may be in it already: its end, or the comma.
+        spared = len(end) + 1 - len(closings[-1])
+        if spared > len(end):
+            rows = rows[:-spared]
+        return b"".join((head, rows, end[spared:], tail)), nonfinite
 
 
 def _mean_bytes(column: WholeColumn) -> float:

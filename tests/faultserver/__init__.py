@@ -6,8 +6,9 @@
         ...                 # score against server.url
         server.requests     # what arrived, in order
 
-``open_inference`` is the same server with tensors on its wire. ``faults`` holds the faults and the
-scripts made of them, ``models`` the example models, ``proxy`` a TCP proxy that breaks connections,
+``faults`` holds the faults and the scripts made of them, ``models`` the example models,
+``open_inference`` and ``untold`` the same server with other formats on its wire, ``proxy`` a TCP
+proxy that breaks connections,
 ``tunnel`` an HTTP proxy for https, ``process`` the same server as a subprocess.
 """
 
@@ -31,6 +32,7 @@ from faultserver.requests import RequestInfo
 from faultserver.server import FaultServer
 from faultserver.tally import RowTally
 from faultserver.tunnel import TunnelProxy
+from faultserver.untold import InstancesServer, MlflowServer
 
 __all__ = [
     "CLASSIFIER",
@@ -38,6 +40,8 @@ __all__ = [
     "Fault",
     "FaultServer",
     "FaultServerProcess",
+    "InstancesServer",
+    "MlflowServer",
     "Model",
     "OpenInferenceServer",
     "Proxy",
