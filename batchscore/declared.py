@@ -100,6 +100,11 @@ def with_inputs(
     return replace(signature, inputs=tuple(inputs))
 
 
+def by_columns(specs: Sequence[FeatureSpec], schema: pa.Schema) -> tuple[FeatureSpec, ...]:
+    """Inputs with what columns of their own names say of them: text or pictures, open sizes."""
+    return tuple(_by_column(spec, schema, {}, {}, is_pictures=False) for spec in specs)
+
+
 def _by_column(
     spec: FeatureSpec,
     schema: pa.Schema,

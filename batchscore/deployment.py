@@ -17,7 +17,7 @@ from batchscore.batches import Chunk, RowBatch
 from batchscore.codecs.objects import column_from_objects, objects_from_columns
 from batchscore.config import ClientConfig, RetryTable, configured
 from batchscore.connection import connect, with_protocol
-from batchscore.declared import inputs_of_objects
+from batchscore.declared import by_columns, inputs_of_objects
 from batchscore.errors import InputError, PredictionError, UsageError
 from batchscore.metrics import RunMetrics
 from batchscore.offload import Threads
@@ -302,7 +302,7 @@ class _EncoderBySchema:
     @property
     def blocks(self) -> bool:
         """See ``RowEncoder``."""
-        return any(spec.kind == "image" for spec in self.inputs)
+        return any(spec.kind == "image" or spec.datatype == "bytes" for spec in self.inputs)
 
     @property
     def inputs(self) -> tuple[FeatureSpec, ...]:
@@ -325,7 +325,8 @@ class _EncoderBySchema:
     def _encoder(self, rows: RowBatch) -> RowEncoder:
         schema = rows.columns.schema
         if schema not in self._encoders:
-            self._encoders[schema] = self._protocol.encoder(self._signature, list(schema), None)
+            signature = replace(self._signature, inputs=by_columns(self.inputs, schema))
+            self._encoders[schema] = self._protocol.encoder(signature, list(schema), None)
         return self._encoders[schema]
 
 

@@ -408,14 +408,47 @@ def test_rescore_sends_the_failed_rows_again(tmp_path):
     assert read_arrow(out)["predicted_y"].to_pylist() == [2, 4, 6]
 
 
-def test_the_python_deployment_speaks_it(tmp_path):
-    """Numbers and arrays of NumPy go in and come out in the model's datatypes."""
-    with server("listed", inputs={"x": ("INT64", [-1, 2])}, outputs={"y": ("INT64", [-1, 2])},
-                predict=lambda tensors: {"y": tensors["x"] + 1}) as found:  # fmt: skip
+def test_the_python_deployment_speaks_it():
+    """Numbers, arrays, texts and pictures go in and come out in the model's datatypes."""
+    inputs = {"x": ("INT64", [-1, 2]), "any": ("FP64", [-1, -1]), "t": ("BYTES", [-1]),
+              "p": ("BYTES", [-1]), "k": ("BOOL", [-1])}  # fmt: skip
+    outputs = {"x": ("INT64", [-1, 2]), "any": ("FP64", [-1, 3]), "size": ("INT32", [-1]),
+               "t": ("BYTES", [-1]), "k": ("BOOL", [-1])}  # fmt: skip
+
+    def predict(tensors):
+        return {**tensors, "size": np.array([len(each) for each in tensors["p"]])}
+
+    picture = Image.new("RGB", (2, 2))
+    row = {"x": np.array([1, 2**53 + 1]), "any": [0.1, 2, 3], "t": "é", "p": picture, "k": True}
+    with server("listed", predict, inputs, outputs) as found:
         with batchscore.Deployment(found.url) as deployment:
-            assert [spec.datatype for spec in deployment.feature_specs_in] == ["int64"]
-            found_row = deployment.predict(x=np.array([1, 2**60]))
-    assert found_row["y"].tolist() == [2, 2**60 + 1]
+            assert deployment.feature_specs_in[0].datatype == "int64"
+            said = deployment.predict(**row)
+            with pytest.raises(InputError, match="takes arrays of shape"):
+                deployment.predict(**{**row, "x": [1, 2, 3]})
+            with pytest.raises(batchscore.PredictionError, match="1.5 is no INT64"):
+                deployment.predict(**{**row, "x": [1, 1.5]})
+    assert said["x"].tolist() == [1, 2**53 + 1]
+    assert said["any"].tolist() == [0.1, 2, 3]
+    assert (said["t"], said["k"]) == ("é", True)
+    assert said["size"] > 50
+
+
+@pytest.mark.parametrize("datatype", ["FP32", "float32", "complex64", "FP8"])
+def test_a_schema_file_says_the_datatype(tmp_path, datatype):
+    """In NumPy's words or the protocol's; what is neither is told."""
+    schema = {"inputs": {"x": {"type": "numeric", "datatype": datatype}}}
+    (tmp_path / "schema.json").write_text(json.dumps(schema))
+    pq.write_table(numbers(3), tmp_path / "in.parquet")
+    words = {"schema": tmp_path / "schema.json"}
+    with server(declares=False) as found:
+        if datatype in {"FP32", "float32"}:
+            batchscore.score(tmp_path / "in.parquet", tmp_path / "o.arrow", url=found.url, **words)
+            assert found.bodies[0]["inputs"][0]["datatype"] == "FP32"
+        else:
+            with pytest.raises(InputError, match=f"declared with the datatype '{datatype}'"):
+                batchscore.score(tmp_path / "in.parquet", tmp_path / "o.arrow", url=found.url,
+                                 **words)  # fmt: skip
 
 
 def inspected(*words) -> subprocess.CompletedProcess[str]:
