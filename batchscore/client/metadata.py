@@ -111,9 +111,10 @@ class Metadata:
             raise MetadataError(f"{self._endpoint.shown}: {self._clean(str(error))}") from error
         if not isinstance(self._protocol, AsksServer):
             return signature
-        request, said = self._protocol.server_request(self._endpoint.url), None
+        request = self._protocol.server_request(self._endpoint.url)
+        said: Response | None = None
         try:
-            said = await self._ask(request)
+            said = await self._retrying(self._is_retried)(self._ask, request)
         except (AttemptError, RefusedError) as error:
             # A gateway may let only the model's own address through.
             _log.info("%s tells nothing of itself: %s", self._endpoint.host_and_port, error)

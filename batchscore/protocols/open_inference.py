@@ -41,6 +41,7 @@ _NEVER = frozenset({501, 505})
 _PATH = re.compile(r"(?P<root>.*?/v2)/models/(?P<name>[^/]+)(?P<version>/versions/[^/]+)?(/infer)?")
 _ERROR_LINE = re.compile(r"^[A-Za-z_][\w.]*(Error|Exception|Exit|Interrupt)\b", re.MULTILINE)
 _TRACEBACK = "Traceback (most recent call last)"
+_LISTED = 12
 _LISTS_BINARY = frozenset({"binary_tensor_data", "binary_data"})
 
 
@@ -161,7 +162,8 @@ class OpenInferenceProtocol:
             document = {}
         said = document if isinstance(document, dict) else {}
         if self._place is not None and self._place.model is None:
-            models = [name for name in said.get("models") or () if isinstance(name, str)]
+            listed = said.get("models")
+            models = [str(name) for name in listed[:_LISTED]] if isinstance(listed, list) else []
             told = f"; it has {', '.join(models)}" if models else ""
             raise UsageError(
                 "--url is that of an Open Inference server, not of a model: add "
@@ -180,9 +182,7 @@ class OpenInferenceProtocol:
         if isinstance(body, tuple):
             headers["Content-Type"] = "application/octet-stream"
             headers[HEADER] = str(memoryview(body[0]).nbytes)
-        return Request(
-            "POST", f"{place.at(place.root + (place.model or '') + '/infer')}", body, headers
-        )
+        return Request("POST", place.at(f"{place.root}{place.model or ''}/infer"), body, headers)
 
     def encoder(
         self,

@@ -349,6 +349,24 @@ def test_a_server_that_tells_nothing_of_itself_is_used_all_the_same(score_table)
     assert out["predicted_y"].to_pylist() == [2 * n for n in range(30)]
 
 
+def test_a_server_that_stumbles_when_asked_about_itself_is_asked_again(score_table):
+    """A moment's trouble does not decide in which form NaN is sent."""
+
+    class Stumbling(OpenInferenceServer):
+        stumbles = 1
+
+        def on_body(self, exchange):
+            if exchange.path == "/v2" and self.stumbles:
+                self.stumbles -= 1
+                self._finish(exchange, faults.status(503).reply)
+            else:
+                super().on_body(exchange)
+
+    with Stumbling({"x": ("FP64", [-1])}, {"y": ("FP64", [-1])}, doubled, speaks="listed") as found:
+        score_table(numbers(3), found.url)
+        assert found.forms == ["binary"]
+
+
 # Resume, processes, surfaces.
 
 
