@@ -20,7 +20,7 @@ from batchscore.errors import InputError, PredictionError, UsageError
 from batchscore.metrics import RunMetrics
 from batchscore.runtime import Runtime
 from batchscore.scoring.connection import Limits, connect, with_protocol
-from batchscore.scoring.declared import inputs_of_objects
+from batchscore.scoring.declared import by_columns, inputs_of_objects
 from batchscore.scoring.predictor import Predictor
 
 if TYPE_CHECKING:
@@ -281,7 +281,7 @@ class _EncoderBySchema:
     @property
     def blocks(self) -> bool:
         """See ``RowEncoder``."""
-        return any(spec.kind == "image" for spec in self.inputs)
+        return any(spec.kind == "image" or spec.datatype == "bytes" for spec in self.inputs)
 
     @property
     def inputs(self) -> tuple[FeatureSpec, ...]:
@@ -304,7 +304,8 @@ class _EncoderBySchema:
     def _encoder(self, rows: RowBatch) -> RowEncoder:
         schema = rows.columns.schema
         if schema not in self._encoders:
-            self._encoders[schema] = self._protocol.encoder(self._signature, list(schema), None)
+            signature = replace(self._signature, inputs=by_columns(self.inputs, schema))
+            self._encoders[schema] = self._protocol.encoder(signature, list(schema), None)
         return self._encoders[schema]
 
 

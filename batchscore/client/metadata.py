@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from batchscore.client.clock import monotonic_s
@@ -102,9 +103,10 @@ class Metadata:
             raise MetadataError(f"{self._endpoint.shown}: {text}") from error
         if not isinstance(self._protocol, AsksServer):
             return signature
-        request, said = self._protocol.server_request(self._endpoint.url), None
+        request = self._protocol.server_request(self._endpoint.url)
+        said: Response | None = None
         try:
-            said = await self._authorized.send(request)
+            said = await self._retried(partial(self._authorized.send, request))
         except (AttemptError, RefusedError) as error:
             # A gateway may let only the model's own address through.
             _log.info("%s tells nothing of itself: %s", self._endpoint.host_and_port, error)

@@ -44,8 +44,11 @@ def column_from_objects(spec: FeatureSpec, values: Sequence[object]) -> pa.Array
         case "category":
             return _strings(spec, [_label(spec, value) for value in values])
         case "text":
+            # Where text and pictures are both bytes to the model, the objects say which it is.
+            if spec.datatype == "bytes" and not all(_is_text(value) for value in values):
+                return pa.array([_picture(spec, value) for value in values], pa.binary())
             for value in values:
-                if not (value is None or isinstance(value, str)):
+                if not _is_text(value):
                     raise _not_taken(spec, value, "a string")
             return _strings(spec, values)
         case "image":
@@ -70,6 +73,10 @@ def objects_from_columns(spec: FeatureSpec, arrays: Sequence[pa.Array]) -> list[
             return [None if data is None else _opened(data) for data in column.to_pylist()]
         case "array":
             return _arrays(column)
+
+
+def _is_text(value: object) -> bool:
+    return value is None or isinstance(value, str)
 
 
 def _not_taken(spec: FeatureSpec, value: object, wanted: str) -> InputError:
@@ -176,9 +183,10 @@ def _opened(data: bytes) -> Image.Image:
 
 
 def _tensor_column(spec: FeatureSpec, values: Sequence[object]) -> pa.Array:
-    shape = spec.shape or (1,)
-    matrix = np.zeros((len(values), prod(shape)), np.float32)
-    for row, value in enumerate(values):
+    """Arrays as float32, or in a type of their own that is made the declared one where it fits."""
+    shape = _shape_of_first(spec, values)
+    arrays: list[np.ndarray[Any, Any]] = []
+    for value in values:
         if value is None:
             continue
         try:
@@ -190,9 +198,29 @@ def _tensor_column(spec: FeatureSpec, values: Sequence[object]) -> pa.Array:
                 f"feature {spec.name!r} takes arrays of shape {shape_text(shape)}, "
                 f"not {shape_text(array.shape)}"
             )
-        matrix[row] = float32_of(array.ravel())
+        arrays.append(float32_of(array.ravel()) if spec.datatype is None else array.ravel())
     absent = np.fromiter((value is None for value in values), np.bool_, len(values))
+    dtype = np.result_type(*arrays) if arrays else np.dtype(np.float32)
+    # Arrow's tensors have no bits.
+    matrix = np.zeros((len(values), prod(shape)), np.uint8 if dtype.kind == "b" else dtype)
+    if arrays:
+        matrix[~absent] = arrays
     return tensor_array(matrix, absent, shape)
+
+
+def _shape_of_first(spec: FeatureSpec, values: Sequence[object]) -> tuple[int, ...]:
+    """The feature's shape; a size that it leaves open is that of the first value."""
+    shape = spec.shape or (1,)
+    first = next((value for value in values if value is not None), None)
+    if not spec.is_open or first is None:
+        return tuple(abs(size) for size in shape)
+    try:
+        sizes = numeric_array(first).shape
+    except ValueError:
+        raise _not_taken(spec, first, f"an array of {len(shape)} dimensions") from None
+    if len(sizes) != len(shape):
+        raise _not_taken(spec, first, f"an array of {len(shape)} dimensions")
+    return tuple(size if known < 0 else known for known, size in zip(shape, sizes, strict=True))
 
 
 def _arrays(column: pa.Array) -> list[np.ndarray[Any, Any] | None]:

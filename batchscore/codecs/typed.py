@@ -47,6 +47,8 @@ MOMENT = "datetime"
 
 _NUMBER = r"^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?$|^[+-]?(?i:nan|inf|infinity)$"
 _INTEGER = r"^[+-]?[0-9]+$"
+# More than any type of integers has.
+_MAX_DIGITS = 40
 _TRUTHS = {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0": False}
 
 
@@ -171,10 +173,11 @@ def _whole_numbers(cells: pa.Array, wanted: pa.DataType) -> tuple[pa.Array, dict
     for row, text in enumerate(cells.to_pylist()):
         value: float | int | None = None
         if text is not None:
-            value = int(text) if text.lstrip("-").isdigit() else float(text)
-            if isinstance(value, float) and not math.isfinite(value):
+            is_whole = text.lstrip("-").isdigit()
+            value = int(text) if is_whole and len(text) <= _MAX_DIGITS else float(text)
+            if not is_whole and not math.isfinite(value):
                 value, nonfinite = None, nonfinite + 1
-            elif not (value == int(value) and info.min <= value <= info.max):
+            elif not (info.min <= value <= info.max and value == int(value)):
                 failures[row], value = f"{shown(text)} is no {wanted}", None
         values.append(None if value is None else int(value))
     return pa.array(values, wanted), failures, nonfinite

@@ -100,18 +100,6 @@ class EncodedRows(Protocol):
         ...
 
 
-@runtime_checkable
-class FallsBack(Protocol):
-    """What encoded rows have besides, that can go out in another form where one is not taken."""
-
-    def fall_back(self, body: Body, error: AttemptError) -> bool:
-        """Whether a body was refused for its form alone, and these rows now have another.
-
-        Then no row was looked at, and all are sent again, as ``body`` gives them from now on.
-        """
-        ...
-
-
 class RowEncoder(Protocol):
     """Encodes batches of one schema.
 
@@ -286,15 +274,16 @@ class BaseProtocol:
         return text or f"the server answered {response.status} without a word"
 
 
-def _words(document: object, keys: Sequence[str]) -> str:
+def _words(document: object, keys: Sequence[str], depth: int = 4) -> str:
     """What an error of JSON says: texts at these keys, those of a list one after another."""
     if isinstance(document, str):
         return document
-    if isinstance(document, list):
-        return "; ".join(filter(None, (_words(item, keys) for item in document)))
-    if not isinstance(document, dict):
+    if depth and isinstance(document, list):
+        return "; ".join(filter(None, (_words(item, keys, depth - 1) for item in document)))
+    if not (depth and isinstance(document, dict)):
         return ""
-    return ": ".join(filter(None, (_words(document.get(key), keys) for key in keys)))
+    found = (_words(document.get(key), keys, depth - 1) for key in keys)
+    return ": ".join(filter(None, found))
 
 
 def read_metadata(protocol: WireProtocol, response: Response | None) -> ModelSignature:
@@ -342,5 +331,17 @@ class AsksServer(Protocol):
 
         Raises:
             UsageError: it shows that the address is no model's.
+        """
+        ...
+
+
+@runtime_checkable
+class FallsBack(Protocol):
+    """What encoded rows have besides, where a protocol knows of a form that more servers take."""
+
+    def fall_back(self, body: Body, error: AttemptError) -> bool:
+        """Whether a body was refused for its form alone, and these rows now have another.
+
+        Then no row was looked at, and all are sent again, as ``body`` gives them from now on.
         """
         ...

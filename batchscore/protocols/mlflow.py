@@ -141,6 +141,8 @@ def _as_pandas_reads(column: pa.Array) -> pa.Array:
     """The column in a type of which pandas makes plain numbers."""
     if pa.types.is_decimal(column.type):
         return pc.cast(column, pa.float64())
+    if pa.types.is_float16(column.type):  # which older readers of Parquet do not know
+        return pc.cast(column, pa.float32())
     return column
 
 

@@ -113,7 +113,7 @@ class Answers:
             else:
                 specs.append(self._spec(key, values))
         names = [spec.name for spec in specs]
-        if not specs or len(set(names)) < len(names):
+        if not specs or len(set(names)) < len(names) or not all(map(_is_unicode, names)):
             raise DecodeError(f"a prediction is an object with the keys {shown(list(rows[0]))}")
         return specs
 
@@ -142,6 +142,14 @@ class Answers:
             and len(value) == len(self.classes)
             and all(isinstance(item, (int, float)) or item is None for item in value)
         )
+
+
+def _is_unicode(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _shape(value: list[Any], values: Sequence[Any]) -> tuple[int, ...] | None:
@@ -278,7 +286,10 @@ class _JsonTexts:
 
     def decode(self, values: Sequence[Any]) -> tuple[pa.Array, ...]:
         encode = msgspec.json.encode
-        texts = [None if value is None else encode(value).decode() for value in values]
+        try:
+            texts = [None if value is None else encode(value).decode() for value in values]
+        except UnicodeEncodeError:
+            raise DecodeError("a text in a prediction is not valid Unicode") from None
         return (pa.array(texts, pa.string()),)
 
 

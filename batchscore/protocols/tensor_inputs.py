@@ -33,10 +33,11 @@ from batchscore.codecs.columns import (
 from batchscore.codecs.tensor import tensor_input
 from batchscore.codecs.tensor_values import numbers_of
 from batchscore.codecs.text import text_input, text_of
+from batchscore.codecs.typed import arrow_type
 from batchscore.errors import InputError
 from batchscore.protocols.tensor_bytes import Encoded, ends_of_numbers, json_texts, with_lengths
 from batchscore.protocols.tensor_numbers import in_datatype, own_dtype, parsed_number
-from batchscore.protocols.tensors import BYTES, NAMES
+from batchscore.protocols.tensors import BYTES, DATATYPES, NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -138,7 +139,7 @@ class _Numbers:
         self._field = column
         self.name = spec.name
         self.row_shape = spec.shape
-        self._dtype = np.dtype(spec.datatype) if spec.datatype else own_dtype(column.type)
+        self._dtype = _declared(spec) or own_dtype(column.type)
         self.datatype = NAMES[self._dtype.name]
         self._width = prod(spec.shape)
         self.needs_binary = self._dtype == np.float16
@@ -359,6 +360,14 @@ class _Pictures:
     def wire_bytes(self, column: pa.Array, *, binary: bool) -> int:
         size: int = self._codec.wire_bytes(column)
         return size * 3 // 4 if self._is_raw and binary else size
+
+
+def _declared(spec: FeatureSpec) -> np.dtype[Any] | None:
+    """The input's datatype, in the words of NumPy or, in a file for --schema, of the protocol."""
+    if spec.datatype in DATATYPES:
+        return DATATYPES[spec.datatype]
+    type_ = arrow_type(spec)
+    return None if type_ is None else np.dtype(type_.to_pandas_dtype())
 
 
 def _is_large(type_: pa.DataType) -> bool:

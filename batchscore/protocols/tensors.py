@@ -247,19 +247,24 @@ def _from_bytes(output: _Output, count: int, raw: memoryview) -> NDArray[Any] | 
 
 def _texts(name: str, count: int, raw: memoryview) -> pa.Array:
     """Texts, each behind its length."""
-    texts: list[memoryview] = []
-    position = 0
-    while position < len(raw) and len(texts) <= count:
-        start = position + _LENGTH.size
-        if start > len(raw):
-            raise DecodeError(f"output {name!r} is cut off")
-        position = start + _LENGTH.unpack_from(raw, position)[0]
-        texts.append(raw[start:position])
-    if position > len(raw):
+    lengths: list[int] = []
+    position, end, length_at = 0, len(raw), _LENGTH.unpack_from
+    while position + _LENGTH.size <= end and len(lengths) <= count:
+        (length,) = length_at(raw, position)
+        lengths.append(length)
+        position += length + _LENGTH.size
+    if position != end and len(lengths) <= count:
         raise DecodeError(f"output {name!r} is cut off")
-    if len(texts) != count:
-        raise _wrong_count(name, len(texts), count)
+    if len(lengths) != count:
+        raise _wrong_count(name, len(lengths), count)
+    offsets = np.append(0, np.cumsum(lengths, dtype=np.int64))
+    # Where the bytes of each text begin, before the lengths between them are taken out.
+    starts = offsets[:-1] + _LENGTH.size * np.arange(count)
+    is_text = np.ones(end, np.bool_)
+    is_text[(starts[:, None] + np.arange(_LENGTH.size)).ravel()] = False
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(np.frombuffer(raw, np.uint8)[is_text])]
+    texts = pa.Array.from_buffers(pa.large_binary(), count, buffers)
     try:
-        return pa.array(list(map(bytes, texts)), pa.binary()).cast(pa.string())
+        return texts.cast(pa.string())
     except pa.ArrowInvalid:
         raise DecodeError(f"output {name!r} has bytes that are no UTF-8 text") from None

@@ -116,6 +116,11 @@ def packs_of(config: EndpointConfig, signature: ModelSignature) -> Mapping[str, 
     return config.pack
 
 
+def by_columns(specs: Sequence[FeatureSpec], schema: pa.Schema) -> tuple[FeatureSpec, ...]:
+    """Inputs with what columns of their own names say of them: text or pictures, open sizes."""
+    return tuple(_by_column(spec, schema, {}, {}, is_pictures=False) for spec in specs)
+
+
 def _by_column(
     spec: FeatureSpec,
     schema: pa.Schema,

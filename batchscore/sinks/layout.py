@@ -43,7 +43,12 @@ class OutputLayout:
         prefix: str,
         metadata: Mapping[str, object],
     ) -> OutputLayout:
-        """Lay out the output of a job whose prediction columns are known in full."""
+        """Lay out the output of a job whose prediction columns are known in full.
+
+        Raises:
+            UsageError: two columns would have one name, which only an answer may have shown.
+        """
+        check_collisions(kept, [field.name for field in predictions], prefix)
         fields = [_plain(input_schema.field(name)) for name in kept]
         fields += [
             field.with_name(prefix + field.name).with_nullable(True) for field in predictions

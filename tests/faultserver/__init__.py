@@ -6,9 +6,9 @@
         ...                 # score against server.url
         server.requests     # what arrived, in order
 
-``open_inference`` is the same server with tensors on its wire, ``untold`` the same in front of
-other wire formats. ``faults`` holds the faults and the scripts made of them, ``models`` the example
-models, ``proxy`` a TCP proxy that breaks connections,
+``faults`` holds the faults and the scripts made of them, ``models`` the example models,
+``open_inference`` and ``untold`` the same server with other formats on its wire, ``proxy`` a TCP
+proxy that breaks connections,
 ``tunnel`` an HTTP proxy for https, ``process`` the same server as a subprocess.
 """
 

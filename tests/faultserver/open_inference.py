@@ -52,9 +52,6 @@ class OpenInferenceServer(FaultServer):
         alter: changes the answer before it is written: the list of outputs, and their raw bytes.
     """
 
-    score_path = "/v2/models/m/infer"
-    spec_path = "/v2/models/m"
-
     def __init__(
         self,
         inputs: Declared,
@@ -76,12 +73,13 @@ class OpenInferenceServer(FaultServer):
         self.bodies: list[dict[str, Any]] = []
         self.alter: Callable[[list[dict[str, Any]]], None] = lambda _outputs: None
         self.server_requests = 0
+        self._score_path, self._spec_path = "/v2/models/m/infer", "/v2/models/m"
         self._read: dict[int, tuple[dict[str, Any], dict[str, Array]]] = {}
 
     @property
     def url(self) -> str:
         """The address of the model."""
-        return f"http://{self.host}:{self.port}{self.spec_path}"
+        return f"http://{self.host}:{self.port}{self._spec_path}"
 
     def on_body(self, exchange: Exchange) -> None:
         """The server's own addresses, and all others as ever."""
@@ -97,7 +95,7 @@ class OpenInferenceServer(FaultServer):
         else:
             super().on_body(exchange)
 
-    def specification(self) -> dict[str, Any]:
+    def _document(self) -> dict[str, Any]:
         def described(tensors: Declared) -> list[dict[str, Any]]:
             return [
                 {"name": name, "datatype": datatype, "shape": list(shape)}
@@ -112,7 +110,7 @@ class OpenInferenceServer(FaultServer):
             "outputs": described(self.tensors_out) if self.declares else [],
         }
 
-    def read(self, info: RequestInfo) -> list[Any] | Reply:
+    def _read_rows(self, info: RequestInfo) -> Reply | None:
         length = info.headers.get(_HEADER.lower())
         is_json = info.headers.get("content-type") == "application/json"
         if is_json != (length is None) or (length is not None and self.speaks == "json"):
@@ -137,9 +135,9 @@ class OpenInferenceServer(FaultServer):
         self.bodies.append(body)
         self._read[info.index] = body, tensors
         names = list(tensors)
-        return [dict(zip(names, row, strict=True)) for row in zip(*tensors.values(), strict=True)]
-
-    def refused(self, rows: list[Any]) -> Reply | None:
+        info.rows = [
+            dict(zip(names, row, strict=True)) for row in zip(*tensors.values(), strict=True)
+        ]
         return None
 
     def _predict(self, info: RequestInfo) -> Reply:

@@ -106,7 +106,8 @@ class FaultServer:
         self.request_count = self.rows_seen = self.spec_requests = 0
         self.in_flight = self.max_in_flight = 0
         self.host = "127.0.0.1"
-        self._folder = f"/deployment/{deployment_id}/"
+        self._score_path = f"/deployment/{deployment_id}/forward"
+        self._spec_path = f"/deployment/{deployment_id}/openapi.json"
         self._errors: list[Exception] = []
         self._under_way: dict[Exchange, RequestInfo] = {}
         self._timers: dict[Exchange, asyncio.TimerHandle] = {}
@@ -139,17 +140,7 @@ class FaultServer:
     @property
     def url(self) -> str:
         """The address of the deployment."""
-        return f"{'https' if self._tls else 'http'}://{self.host}:{self.port}{self.score_path}"
-
-    @property
-    def score_path(self) -> str:
-        """Where rows are scored."""
-        return f"{self._folder}forward"
-
-    @property
-    def spec_path(self) -> str:
-        """Where the specification stands, or what tells that the model is there."""
-        return f"{self._folder}openapi.json"
+        return f"{'https' if self._tls else 'http'}://{self.host}:{self.port}{self._score_path}"
 
     @property
     def connections(self) -> int:
@@ -203,7 +194,7 @@ class FaultServer:
 
     def on_head(self, exchange: Exchange) -> None:
         """Count the request; faults before its body happen here."""
-        if exchange.path != self.score_path or exchange.method != "POST":
+        if exchange.path != self._score_path or exchange.method != "POST":
             return
         self.in_flight += 1
         self.max_in_flight = max(self.max_in_flight, self.in_flight)
@@ -227,7 +218,7 @@ class FaultServer:
         info = self._under_way.get(exchange)
         if info is not None:
             self._forward(exchange, info)
-        elif exchange.path == self.spec_path and exchange.method == "GET":
+        elif exchange.path == self._spec_path and exchange.method == "GET":
             self._specification(exchange)
         else:
             self._finish(exchange, _error(404, "NOT_FOUND", "there is nothing at this address"))
@@ -248,9 +239,15 @@ class FaultServer:
         )  # fmt: skip
         denied = self._denied(exchange)
         fault = None if denied else self._ask(self._spec_script, info)
-        good = Reply(200, msgspec.json.encode(self.specification()), _JSON)
+        good = Reply(200, msgspec.json.encode(self._document()), _JSON)
         reply = denied or (fault and fault.reply) or good
         self._later(exchange, fault.delay_s if fault else 0, lambda: (reply, fault))
+
+    def _document(self) -> dict[str, Any]:
+        return specification(
+            self.inputs, self.outputs, tensor_json=self.tensor_json, old_style=self.old_style,
+            classes=self.classes,
+        )  # fmt: skip
 
     def _forward(self, exchange: Exchange, info: RequestInfo) -> None:
         info.body = exchange.body
@@ -334,23 +331,6 @@ class FaultServer:
         return None
 
     def _read_rows(self, info: RequestInfo) -> Reply | None:
-        found = self.read(info)
-        if isinstance(found, Reply):
-            return found
-        info.rows = found
-        return self.refused(found)
-
-    # What another wire format has otherwise
-
-    def specification(self) -> Any:
-        """The document that tells of the model."""
-        return specification(
-            self.inputs, self.outputs, tensor_json=self.tensor_json, old_style=self.old_style,
-            classes=self.classes,
-        )  # fmt: skip
-
-    def read(self, info: RequestInfo) -> list[Any] | Reply:
-        """The rows of a request, or why there are none."""
         if info.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
             return _error(415, "UNSUPPORTED_MEDIA_TYPE", "the body must be application/json")
         try:
@@ -359,24 +339,17 @@ class FaultServer:
             rows = None
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
             return _error(400, "BAD_REQUEST", "the body is not an object with rows")
-        return rows
-
-    def refused(self, rows: list[Any]) -> Reply | None:
-        """An error, where the rows are not as the model takes them."""
+        info.rows = rows
         if any(row.keys() != self.inputs.keys() for row in rows):
             return _error(422, "BAD_FEATURES", "a row has other features than the deployment")
         return None
-
-    def answer(self, rows: Any) -> Any:
-        """The document that holds the predictions."""
-        return {"rows": rows}
 
     def _predict(self, info: RequestInfo) -> Reply:
         try:
             rows = self.predict(info.rows)
             if info.fault is not None and info.fault.alter is not None:
                 rows = info.fault.alter(rows)
-            answer = self.answer(rows)
+            answer = self._answer(rows)
             body = msgspec.json.encode(answer, enc_hook=self._plain)
             if self.bare_nan or (info.fault is not None and info.fault.bare_nan):
                 body = json.dumps(answer, default=self._plain).encode()
@@ -384,6 +357,9 @@ class FaultServer:
             self._errors.append(error)
             return _error(500, "MODEL", f"{type(error).__name__}: {error}")
         return Reply(200, body, _JSON)
+
+    def _answer(self, rows: list[Any]) -> Any:
+        return {"rows": rows}
 
     def _plain(self, value: Any) -> Any:
         if isinstance(value, np.ndarray):

@@ -25,7 +25,30 @@ _JSON = {"Content-Type": "application/json"}
 Score = Callable[[list[Any]], Any]
 
 
-class InstancesServer(FaultServer):
+class _UntoldServer(FaultServer):
+    """A server that a subclass reads the requests of, and says the errors of its model."""
+
+    def read(self, info: RequestInfo) -> list[Any] | Reply:
+        """The rows of a request, or why there are none."""
+        raise NotImplementedError
+
+    def refused(self, error: str) -> Reply:
+        """What is answered to rows that the model raises for."""
+        raise NotImplementedError
+
+    def _read_rows(self, info: RequestInfo) -> Reply | None:
+        found = self.read(info)
+        if isinstance(found, Reply):
+            return found
+        info.rows = found
+        try:
+            self.predict(found)
+        except Exception as error:  # noqa: BLE001 - it is the model's, and goes to the client
+            return self.refused(f"{type(error).__name__}: {error}")
+        return None
+
+
+class InstancesServer(_UntoldServer):
     """KServe's v1 and its kin.
 
     Args:
@@ -50,20 +73,12 @@ class InstancesServer(FaultServer):
         **options: Any,
     ) -> None:
         super().__init__({}, {}, predict, **options)
-        self.path = path
         self.request_key, self.response_key = request_key, response_key
         self.columnar, self.single = columnar, single
         self.bad_status = bad_status
+        self._score_path, self._spec_path = path, path.removesuffix(":predict")
 
-    @property
-    def score_path(self) -> str:
-        return self.path
-
-    @property
-    def spec_path(self) -> str:
-        return self.path.removesuffix(":predict")
-
-    def specification(self) -> Any:
+    def _document(self) -> Any:
         return {"name": "m", "ready": True}
 
     def read(self, info: RequestInfo) -> list[Any] | Reply:
@@ -79,10 +94,10 @@ class InstancesServer(FaultServer):
             return [dict(zip(rows, row, strict=True)) for row in zip(*rows.values(), strict=True)]
         return rows
 
-    def refused(self, rows: list[Any]) -> Reply | None:
-        return _tried(self.predict, rows, lambda error: _said(self.bad_status, error))
+    def refused(self, error: str) -> Reply:
+        return _said(self.bad_status, error)
 
-    def answer(self, rows: Any) -> Any:
+    def _answer(self, rows: Any) -> Any:
         if self.single:
             (rows,) = rows
         elif self.columnar and isinstance(rows[0], dict):
@@ -92,7 +107,7 @@ class InstancesServer(FaultServer):
         return rows
 
 
-class MlflowServer(FaultServer):
+class MlflowServer(_UntoldServer):
     """MLflow's scoring server.
 
     Args:
@@ -101,17 +116,15 @@ class MlflowServer(FaultServer):
         is_bare: the predictions are the whole answer, as before version 2.
     """
 
-    score_path = "/invocations"
-    spec_path = "/ping"
-
     def __init__(
         self, predict: Score, *, takes_parquet: bool = True, is_bare: bool = False, **options: Any
     ) -> None:
         super().__init__({}, {}, predict, **options)
         self.takes_parquet, self.is_bare = takes_parquet, is_bare
         self.content_types: list[str] = []
+        self._score_path, self._spec_path = "/invocations", "/ping"
 
-    def specification(self) -> Any:
+    def _document(self) -> Any:
         return None
 
     def read(self, info: RequestInfo) -> list[Any] | Reply:
@@ -133,25 +146,14 @@ class MlflowServer(FaultServer):
         frame = document["dataframe_split"]
         return [dict(zip(frame["columns"], row, strict=True)) for row in frame["data"]]
 
-    def refused(self, rows: list[Any]) -> Reply | None:
-        def error(text: str) -> Reply:
-            trace = f"Traceback (most recent call last):\n  ...\n{text}\n"
-            words = {"error_code": "BAD_REQUEST", "message": "Bad.", "stack_trace": trace}
-            return Reply(400, json.dumps(words).encode(), _JSON)
+    def refused(self, error: str) -> Reply:
+        trace = f"Traceback (most recent call last):\n  ...\n{error}\n"
+        words = {"error_code": "BAD_REQUEST", "message": "Bad.", "stack_trace": trace}
+        return Reply(400, json.dumps(words).encode(), _JSON)
 
-        return _tried(self.predict, rows, error)
-
-    def answer(self, rows: Any) -> Any:
+    def _answer(self, rows: Any) -> Any:
         return rows if self.is_bare else {"predictions": rows}
 
 
 def _said(status: int, text: str) -> Reply:
     return Reply(status, json.dumps({"error": text}).encode(), _JSON)
-
-
-def _tried(predict: Score, rows: list[Any], error: Callable[[str], Reply]) -> Reply | None:
-    try:
-        predict(rows)
-    except Exception as trouble:  # noqa: BLE001 - it is the model's, and goes to the client
-        return error(f"{type(trouble).__name__}: {trouble}")
-    return None

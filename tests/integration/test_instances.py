@@ -311,6 +311,16 @@ def test_arrays_travel_as_nested_lists(score_table):
     assert predictions(out) == [1.0, 0.0]
 
 
+def test_an_output_of_the_name_of_a_column_is_refused(score_table):
+    """Which only the first answer shows: two columns of one name are never written."""
+    table = pa.table({"x": [1], "predicted_label": ["a"]})
+    with InstancesServer(lambda rows: [{"label": "b"} for _ in rows]) as server:
+        with pytest.raises(UsageError, match="--drop predicted_label"):
+            score_table(table, server.url, features="x")
+        out = score_table(table, server.url, features="x", drop="predicted_label")
+    assert predictions(out, "label") == ["b"]
+
+
 # Kin
 
 FORMS = {

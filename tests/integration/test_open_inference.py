@@ -4,6 +4,7 @@ import io
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -348,6 +349,24 @@ def test_a_server_that_tells_nothing_of_itself_is_used_all_the_same(score_table)
     assert out["predicted_y"].to_pylist() == [2 * n for n in range(30)]
 
 
+def test_a_server_that_stumbles_when_asked_about_itself_is_asked_again(score_table):
+    """A moment's trouble does not decide in which form NaN is sent."""
+
+    class Stumbling(OpenInferenceServer):
+        stumbles = 1
+
+        def on_body(self, exchange):
+            if exchange.path == "/v2" and self.stumbles:
+                self.stumbles -= 1
+                self._finish(exchange, faults.status(503).reply)
+            else:
+                super().on_body(exchange)
+
+    with Stumbling({"x": ("FP64", [-1])}, {"y": ("FP64", [-1])}, doubled, speaks="listed") as found:
+        score_table(numbers(3), found.url)
+        assert found.forms == ["binary"]
+
+
 # Resume, processes, surfaces.
 
 
@@ -407,14 +426,47 @@ def test_rescore_sends_the_failed_rows_again(tmp_path):
     assert read_arrow(out)["predicted_y"].to_pylist() == [2, 4, 6]
 
 
-def test_the_python_deployment_speaks_it(tmp_path):
-    """Numbers and arrays of NumPy go in and come out in the model's datatypes."""
-    with server("listed", inputs={"x": ("INT64", [-1, 2])}, outputs={"y": ("INT64", [-1, 2])},
-                predict=lambda tensors: {"y": tensors["x"] + 1}) as found:  # fmt: skip
+def test_the_python_deployment_speaks_it():
+    """Numbers, arrays, texts and pictures go in and come out in the model's datatypes."""
+    inputs = {"x": ("INT64", [-1, 2]), "any": ("FP64", [-1, -1]), "t": ("BYTES", [-1]),
+              "p": ("BYTES", [-1]), "k": ("BOOL", [-1])}  # fmt: skip
+    outputs = {"x": ("INT64", [-1, 2]), "any": ("FP64", [-1, 3]), "size": ("INT32", [-1]),
+               "t": ("BYTES", [-1]), "k": ("BOOL", [-1])}  # fmt: skip
+
+    def predict(tensors):
+        return {**tensors, "size": np.array([len(each) for each in tensors["p"]])}
+
+    picture = Image.new("RGB", (2, 2))
+    row = {"x": np.array([1, 2**53 + 1]), "any": [0.1, 2, 3], "t": "é", "p": picture, "k": True}
+    with server("listed", predict, inputs, outputs) as found:
         with batchscore.Deployment(found.url) as deployment:
-            assert [spec.datatype for spec in deployment.feature_specs_in] == ["int64"]
-            found_row = deployment.predict(x=np.array([1, 2**60]))
-    assert found_row["y"].tolist() == [2, 2**60 + 1]
+            assert deployment.feature_specs_in[0].datatype == "int64"
+            said = deployment.predict(**row)
+            with pytest.raises(InputError, match="takes arrays of shape"):
+                deployment.predict(**{**row, "x": [1, 2, 3]})
+            with pytest.raises(batchscore.PredictionError, match="1.5 is no INT64"):
+                deployment.predict(**{**row, "x": [1, 1.5]})
+    assert said["x"].tolist() == [1, 2**53 + 1]
+    assert said["any"].tolist() == [0.1, 2, 3]
+    assert (said["t"], said["k"]) == ("é", True)
+    assert said["size"] > 50
+
+
+@pytest.mark.parametrize("datatype", ["FP32", "float32", "complex64", "FP8"])
+def test_a_schema_file_says_the_datatype(tmp_path, datatype):
+    """In NumPy's words or the protocol's; what is neither is told."""
+    schema = {"inputs": {"x": {"type": "numeric", "datatype": datatype}}}
+    (tmp_path / "schema.json").write_text(json.dumps(schema))
+    pq.write_table(numbers(3), tmp_path / "in.parquet")
+    words = {"schema": tmp_path / "schema.json"}
+    with server(declares=False) as found:
+        if datatype in {"FP32", "float32"}:
+            batchscore.score(tmp_path / "in.parquet", tmp_path / "o.arrow", url=found.url, **words)
+            assert found.bodies[0]["inputs"][0]["datatype"] == "FP32"
+        else:
+            with pytest.raises(InputError, match=f"declared with the datatype '{datatype}'"):
+                batchscore.score(tmp_path / "in.parquet", tmp_path / "o.arrow", url=found.url,
+                                 **words)  # fmt: skip
 
 
 def inspected(*words) -> subprocess.CompletedProcess[str]:
@@ -449,3 +501,15 @@ def test_a_file_of_bad_rows_stops_with_the_servers_words(tmp_path):
         with pytest.raises(StoppedError, match="ValueError: a negative number"):
             batchscore.score(tmp_path / "in.parquet", tmp_path / "o.arrow", url=found.url,
                              max_attempts=1)  # fmt: skip
+
+
+def test_the_example_configuration_runs(tmp_path):
+    """configs/open-inference.toml scores a model that takes its three columns as one tensor."""
+    table = pa.table({name: [1.0, 2.0] for name in ("alcohol", "ash", "hue")})
+    pq.write_table(table, tmp_path / "in.parquet")
+    config = Path(__file__).parents[2] / "configs" / "open-inference.toml"
+    with server("unlisted", inputs={"x": ("FP64", [-1, 3])}) as found:
+        words = ["in.parquet", "--config", config, "--url", found.url, "-o", "o.arrow"]
+        done = run(tmp_path, *words)
+    assert done.returncode == 0, done.stderr
+    assert read_arrow(tmp_path / "o.arrow")["predicted_y"].to_pylist() == [6, 12]

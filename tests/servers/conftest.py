@@ -39,9 +39,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip what is not installed, or fail where it is required."""
-    required = {
-        name for name in os.environ.get("REQUIRED_MODEL_SERVERS", "").split(",") if name
-    }
+    required = {name for name in os.environ.get("REQUIRED_MODEL_SERVERS", "").split(",") if name}
     if unknown := required - set(install.NAMES):
         pytest.fail(f"REQUIRED_MODEL_SERVERS names no server: {', '.join(sorted(unknown))}")
     for mark in item.iter_markers("server"):

@@ -31,7 +31,9 @@ COMMAND = "python tests/servers/install.py"
 
 def place(name: str) -> Path:
     """The folder of a server's environment."""
-    root = os.environ.get("MODEL_SERVERS_FOLDER") or Path.home() / ".cache" / "batchscore" / "servers"
+    root = (
+        os.environ.get("MODEL_SERVERS_FOLDER") or Path.home() / ".cache" / "batchscore" / "servers"
+    )
     return Path(root).expanduser().resolve() / name
 
 

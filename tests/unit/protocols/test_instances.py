@@ -266,6 +266,7 @@ def test_what_a_status_means(status, treatment):
         (b"", "the server answered 500 without a word"),
         ([[]], "[[]]"),
         (7, "7"),
+        (b"[" * 500 + b'"deep"' + b"]" * 500, "[" * 199 + "\u2026"),
     ],
 )
 def test_the_servers_words_are_found(document, words):
@@ -332,6 +333,7 @@ def test_an_answer_of_nulls_shows_nothing():
         ({"predictions": [{"a.b": 1, "a": {"b": 2}}, None]}, "the keys"),
         ({"predictions": [{}, {}]}, "the keys"),
         (b"[" * 100_000, "no JSON"),
+        (b'{"predictions": [{"\\ud800": 1}, null]}', "the keys"),
     ],
 )
 def test_what_is_no_answer_is_refused(document, words):
@@ -402,6 +404,13 @@ def test_json_text_takes_whatever_comes():
         4,
     )
     assert found["prediction"].to_pylist() == ['{"x":[1,null]}', '"é"', None, "1.5"]
+
+
+def test_half_a_character_is_no_text():
+    """JSON can spell what is no Unicode; no column can hold it."""
+    for first in ("a", ["a"]):
+        with pytest.raises(DecodeError, match="not valid Unicode"):
+            decoded(instances(), {"predictions": [first]}, b'{"predictions": ["\\ud800"]}', 1)
 
 
 @pytest.mark.parametrize(

@@ -243,6 +243,7 @@ def test_a_request_in_json_is_these_bytes():
     )
     request = found.score_request(URL, body)
     assert request.headers["Content-Type"] == "application/json"
+    assert request.headers["Accept-Encoding"] == "identity"
     assert HEADER not in {name.lower() for name in request.headers}
 
 
