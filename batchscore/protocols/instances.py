@@ -36,6 +36,7 @@ class InstancesProtocol(UntoldProtocol):
     """The ``instances`` protocol."""
 
     name = "instances"
+    url_ending = ":predict"
 
     def __init__(self, config: EndpointConfig | None) -> None:
         self._table = InstancesTable() if config is None else config.instances

@@ -40,6 +40,7 @@ class MlflowProtocol(UntoldProtocol):
     """The ``mlflow`` protocol. It remembers that a server does not take Parquet."""
 
     name = "mlflow"
+    url_ending = "/invocations"
     refused = frozenset({400, 413, 415, 422})
 
     def __init__(self, config: EndpointConfig | None) -> None:

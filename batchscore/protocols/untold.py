@@ -26,12 +26,18 @@ class UntoldProtocol:
     """The inputs are declared by the user, the outputs are learned from the first answer.
 
     Attributes:
-        retried: statuses that a moment's trouble has, most likely; those from 501 on are too.
-        refused: statuses that refuse rows. 500 may be either.
+        url_ending: what the address ends in.
+        signature: what is known of the deployment before it is asked: nothing.
+        retried: statuses that a moment's trouble has, most likely; those from 500 on are too.
+        refused: statuses that refuse rows.
+        doubtful: statuses that may be either: these servers answer 500 to bad rows too.
     """
 
+    url_ending = ""
+    signature: ModelSignature | None = ModelSignature((), ())
     retried: Collection[int] = frozenset({408, 425, 429})
     refused: Collection[int] = frozenset({400, 413, 422})
+    doubtful: Collection[int] = frozenset({500})
 
     def __init__(self, answers: Answers) -> None:
         self._answers = answers
@@ -58,12 +64,13 @@ class UntoldProtocol:
         return replace(signature, outputs=self._answers.learn(response, num_rows))
 
     def treatment(self, status: int) -> Treatment:
-        """These servers answer 500 to bad rows too."""
+        """By ``refused``, ``doubtful`` and ``retried``."""
         if status in self.refused:
             return Treatment.ISOLATE
-        if status == 500:
+        if status in self.doubtful:
             return Treatment.HALVE
-        return Treatment.RETRY if status > 500 or status in self.retried else Treatment.STOP
+        is_retried = status >= 500 or status in self.retried
+        return Treatment.RETRY if is_retried else Treatment.STOP
 
     def error_text(self, response: Response) -> str:
         """The server's own words, wherever they stand in its JSON."""
