@@ -45,7 +45,7 @@ class Endpoint:
         if parts.scheme not in _DEFAULT_PORTS or not host:
             raise UsageError(
                 f"{redacted(url)!r} is no address of a deployment; "
-                "--url takes http(s)://HOST/deployment/ID/forward"
+                "--url takes http(s)://HOST/..., such as https://HOST/deployment/ID/forward"
             )
         netloc = parts.netloc.rpartition("@")[2]
         login = None

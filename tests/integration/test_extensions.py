@@ -336,7 +336,7 @@ def test_only_what_is_asked_for_is_imported(tmp_path, installed):
     assert score(tmp_path, tmp_path / "site", "--help").returncode == 0
     with csv_server(tmp_path / "log") as url:
         words = ("in.csv", "--url", url, "-o", "o.csv")
-        done = score(tmp_path, tmp_path / "site", *words)
+        done = score(tmp_path, tmp_path / "site", *words, "--protocol", "rows")
         assert "answered 404" in done.stderr
         done = score(tmp_path, tmp_path / "site", *words, "--protocol", "csv-lines")
     assert "RuntimeError: imported; mend that package" in done.stderr

@@ -47,7 +47,7 @@ def write_rows(path: Path, count: int, bad: tuple[int, ...] = ()) -> Path:
     return path
 
 
-def until_joined(processes: int, seconds: float = 0.05):
+def until_joined(processes: int, seconds: float = 0.25):
     """Service times that keep a job from ending before all its processes take part.
 
     With as many requests in flight as processes, each has one connection.
