@@ -9,9 +9,9 @@ from contextlib import suppress
 
 from cyclopts import App, CycloptsError
 
-from batchscore.cli.commands import COMMANDS, USAGE
 from batchscore.cli.runner import Interrupted
 from batchscore.cli.terminal import TERMINAL
+from batchscore.cli.words import COMMANDS, USAGE
 from batchscore.errors import (
     EXIT_INTERRUPTED,
     EXIT_OK,

@@ -1,4 +1,4 @@
-"""The commands there are, and what happens when one is called."""
+"""What happens when a command is called."""
 
 from __future__ import annotations
 
@@ -9,29 +9,12 @@ from typing import TYPE_CHECKING, Any
 from batchscore.cli.options import is_repeated, settable
 from batchscore.cli.sources import resolve
 from batchscore.cli.terminal import TERMINAL
-from batchscore.cli.words import STANDARD_STREAM
+from batchscore.cli.words import COMMANDS, STANDARD_STREAM
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from batchscore.cli.options import Command
-
-COMMANDS = {
-    "score": "Score the rows of files with a deployment; the output has them in input order.",
-    "rescore": "Send only the rows of an output that failed; what comes back takes their places.",
-    "inspect": "Show a deployment's protocol, inputs and outputs.",
-    "serve": "Run a deployment on this computer, and print its address.",
-    "demo": "Score sample data with a deployment in this process, and show the result.",
-    "completion": "Print the completion script of a shell.",
-}
-USAGE = {
-    "score": "INPUT... --url URL -o OUT",
-    "rescore": "OUT --url URL",
-    "inspect": "--url URL",
-    "serve": "[MODEL]",
-    "demo": "[DIRECTORY]",
-    "completion": "bash|zsh|fish",
-}
 
 
 def as_function(command: Command) -> Callable[..., int]:

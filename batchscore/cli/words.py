@@ -12,3 +12,20 @@ CREDENTIAL_ADVICE = (
     "a token is never given as an option or in a config file, where others can read it; "
     "use token_file, token_command or the variable BATCHSCORE_TOKEN"
 )
+
+COMMANDS = {
+    "score": "Score the rows of files with a deployment; the output has them in input order.",
+    "rescore": "Send only the rows of an output that failed; what comes back takes their places.",
+    "inspect": "Show a deployment's protocol, inputs and outputs.",
+    "serve": "Run a deployment on this computer, and print its address.",
+    "demo": "Score sample data with a deployment in this process, and show the result.",
+    "completion": "Print the completion script of a shell.",
+}
+USAGE = {
+    "score": "INPUT... --url URL -o OUT",
+    "rescore": "OUT --url URL",
+    "inspect": "--url URL",
+    "serve": "[MODEL]",
+    "demo": "[DIRECTORY]",
+    "completion": "bash|zsh|fish",
+}
