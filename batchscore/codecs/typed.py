@@ -188,7 +188,11 @@ def _cast(cells: pa.Array, wanted: pa.DataType) -> tuple[pa.Array, dict[int, str
     if pa.types.is_boolean(cells.type):
         return pc.cast(pc.cast(cells, pa.uint8()), wanted), {}, 0
     if pa.types.is_floating(wanted):
-        return _float(cells, wanted), {}, 0
+        floats = _float(cells, wanted)
+        # What is too great for the type is not infinite.
+        bad = pc.and_(pc.is_inf(pc.cast(floats, pa.float64())), _are_finite(cells))
+        beyond = {row: f"{shown(cells[row].as_py())} is beyond {wanted}" for row in _rows(bad)}
+        return floats, beyond, 0
     nonfinite = 0
     if pa.types.is_decimal(cells.type):
         try:
@@ -221,6 +225,10 @@ def _fits(numbers: NDArray[Any], wanted: pa.DataType) -> NDArray[np.bool_]:
     return inside
 
 
+def _are_finite(cells: pa.Array) -> pa.Array:
+    return pc.fill_null(pc.is_finite(_float(cells, pa.float64())), False)
+
+
 def _float(cells: pa.Array, wanted: pa.DataType) -> pa.Array:
     if pa.types.is_decimal(cells.type) or pa.types.is_float16(wanted):
         cells = pc.cast(cells, pa.float64())
@@ -233,7 +241,8 @@ def _float(cells: pa.Array, wanted: pa.DataType) -> pa.Array:
 
 
 def _rows(mask: pa.Array) -> list[int]:
-    return [int(row) for row in np.flatnonzero(mask.to_numpy(zero_copy_only=False))]
+    known = pc.fill_null(mask, False)
+    return [int(row) for row in np.flatnonzero(known.to_numpy(zero_copy_only=False))]
 
 
 @dataclass(frozen=True, slots=True)
