@@ -1,7 +1,8 @@
 """MLflow's scoring server: Parquet or JSON to ``/invocations``, ``{"predictions": ...}`` back.
 
 https://mlflow.org/docs/latest/ml/deployment/deploy-model-locally. Parquet is sent until a server
-says that it does not know the content type; then no row was looked at, and all go as JSON.
+says that it does not know the content type; then no row was looked at, and all go as JSON. Servers
+before version 3 that do not know it either say so, or fail at once with a 500.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import pyarrow.compute as pc
 
 from batchscore.errors import DecodeError, HTTPStatusError
 from batchscore.protocols.base import Request, Response
-from batchscore.protocols.predictions import Answers
+from batchscore.protocols.predictions import Answers, PredictionDecoder
 from batchscore.protocols.typed_rows import JsonColumns, JsonRows, TypedEncoder
 from batchscore.protocols.untold import UntoldProtocol
 from batchscore.protocols.untrusted import parse_json
@@ -24,10 +25,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from batchscore.codecs import ImageFolder
-    from batchscore.config import EndpointConfig
+    from batchscore.config import EndpointConfig, Probs
     from batchscore.errors import AttemptError
     from batchscore.protocols.base import Body
-    from batchscore.schema import ModelSignature
+    from batchscore.schema import FeatureSpec, ModelSignature
 
 _PARQUET = "application/vnd.apache.parquet"
 _PARQUET_START = b"PAR1"
@@ -79,6 +80,10 @@ class MlflowProtocol(UntoldProtocol):
             form = _Frame(self._parquet, names)
         return TypedEncoder(specs, columns, folder, form)
 
+    def decoder(self, signature: ModelSignature, *, probs: Probs) -> PredictionDecoder:
+        """A decoder for answers of a complete signature."""
+        return _Decoder(signature.outputs, self._answers, probs, self._parquet)
+
     def error_text(self, response: Response) -> str:
         """The server's words, without the rows that it repeats before them."""
         text = super().error_text(response)
@@ -95,9 +100,41 @@ class MlflowProtocol(UntoldProtocol):
 
 
 class _Parquet:
-    """Whether the server takes it, as far as is known; shared by all rows of a job."""
+    """Whether the server takes it, as far as is known; shared by all rows of a job.
 
-    is_taken = True
+    Attributes:
+        is_taken: None until it was answered or refused.
+    """
+
+    is_taken: bool | None = None
+
+    def refused(self, error: AttemptError) -> bool:
+        """Whether an error of a Parquet body says that it is not taken; then none is sent again."""
+        if not (_is_about_content_type(error) or (self.is_taken is not True and _is_500(error))):
+            return False
+        self.is_taken = False
+        return True
+
+    def answered(self) -> None:
+        """There was an answer; from now on a 500 is about rows."""
+        if self.is_taken is None:
+            self.is_taken = True
+
+
+class _Decoder(PredictionDecoder):
+    """Tells that there was an answer."""
+
+    def __init__(
+        self, specs: Sequence[FeatureSpec], answers: Answers, probs: Probs, parquet: _Parquet
+    ) -> None:
+        super().__init__(specs, answers, probs)
+        self._parquet = parquet
+
+    def decode(self, response: Response, num_rows: int) -> tuple[pa.Array, ...]:
+        """See ``AnswerDecoder.decode``."""
+        found = super().decode(response, num_rows)
+        self._parquet.answered()
+        return found
 
 
 class _Frame:
@@ -111,7 +148,7 @@ class _Frame:
 
     def write(self, rows: pa.RecordBatch) -> tuple[bytes, int]:
         """See ``BodyForm``. In Parquet there is NaN, so none becomes null."""
-        if not self._parquet.is_taken:
+        if self._parquet.is_taken is False:
             return self._json.write(rows)
         import pyarrow.parquet as pq  # noqa: PLC0415 (for this alone)
 
@@ -131,10 +168,7 @@ class _Frame:
 
     def fall_back(self, body: Body, error: AttemptError) -> bool:
         """See ``FallsBack``: where Parquet is not known, JSON is."""
-        if not (_is_parquet(body) and _is_about_content_type(error)):
-            return False
-        self._parquet.is_taken = False
-        return True
+        return _is_parquet(body) and self._parquet.refused(error)
 
 
 def _as_pandas_reads(column: pa.Array) -> pa.Array:
@@ -148,6 +182,10 @@ def _as_pandas_reads(column: pa.Array) -> pa.Array:
 
 def _is_parquet(body: Body) -> bool:
     return isinstance(body, bytes) and body.startswith(_PARQUET_START)
+
+
+def _is_500(error: AttemptError) -> bool:
+    return isinstance(error, HTTPStatusError) and error.status == 500
 
 
 def _is_about_content_type(error: AttemptError) -> bool:

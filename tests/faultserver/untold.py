@@ -112,15 +112,24 @@ class MlflowServer(_UntoldServer):
 
     Args:
         predict: rows as dicts, or tensors, to predictions: a list, or lists by output.
-        takes_parquet: else Parquet is 415, as in servers that are older.
+        takes_parquet: else Parquet is refused, as in servers that are older.
+        refuses_with: the status of that: version 2 has 415 for types that are text, and 500 for
+            bodies that are none.
         is_bare: the predictions are the whole answer, as before version 2.
     """
 
     def __init__(
-        self, predict: Score, *, takes_parquet: bool = True, is_bare: bool = False, **options: Any
+        self,
+        predict: Score,
+        *,
+        takes_parquet: bool = True,
+        refuses_with: int = 415,
+        is_bare: bool = False,
+        **options: Any,
     ) -> None:
         super().__init__({}, {}, predict, **options)
         self.takes_parquet, self.is_bare = takes_parquet, is_bare
+        self.refuses_with = refuses_with
         self.content_types: list[str] = []
         self._score_path, self._spec_path = "/invocations", "/ping"
 
@@ -134,7 +143,7 @@ class MlflowServer(_UntoldServer):
             return pq.read_table(io.BytesIO(info.body)).to_pylist()
         if kind != "application/json":
             text = f"This predictor only supports the following content types. Got '{kind}'."
-            return Reply(415, text.encode(), {"Content-Type": "text/plain"})
+            return Reply(self.refuses_with, text.encode(), {"Content-Type": "text/plain"})
         document = json.loads(info.body)
         if "inputs" in document:
             inputs = document["inputs"]

@@ -91,13 +91,27 @@ def test_json_where_parquet_is_not_taken():
         (400, "Content-Type 'x' is not supported", True),
         (400, "unsupported content type", True),
         (400, "could not convert string to float", False),
-        (500, "content type not supported", False),
+        (500, "UnicodeDecodeError", True),
+        (503, "content type not supported", False),
     ],
 )
 def test_only_a_refused_content_type_is_a_reason(status, words, falls_back):
     """Bad rows stay bad rows."""
     rows = encoded(protocol("mlflow"))
     assert rows.fall_back(rows.body(0, 2), HTTPStatusError(status, words)) is falls_back
+
+
+def test_a_500_is_about_rows_once_parquet_was_answered():
+    """Until then it may be a server that cannot read it."""
+    speaks = protocol("mlflow")
+    rows = encoded(speaks)
+    output = FeatureSpec("prediction", "numeric", (1,))
+    decoder = speaks.decoder(ModelSignature((), (output,)), probs="struct")
+    decoder.decode(Response(200, b'{"predictions": [1, 2]}'), 2)
+    body = rows.body(0, 2)
+    assert not rows.fall_back(body, HTTPStatusError(500, "no"))
+    assert rows.fall_back(body, NOT_TAKEN)
+    assert not encoded(speaks).body(0, 2).startswith(b"PAR1")
 
 
 @pytest.mark.parametrize(
