@@ -6,6 +6,11 @@ from collections.abc import Generator
 
 import pytest
 from failing import Command, signpost, watched
+from hypothesis import settings
+
+# How long an example takes says more of the machine than of the code.
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
 
 # Checks that stand beside the tests show what they compared, as those in the tests do.
 pytest.register_assert_rewrite("scenarios", "simulation", "soak")

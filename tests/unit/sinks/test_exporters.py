@@ -155,7 +155,7 @@ def test_csv_leaves_names_unharmed(tmp_path: Path) -> None:
     assert csv_rows(export(tmp_path, "csv", table)) == [names, ["1"] * 5]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     rows=st.lists(
         st.tuples(
@@ -236,7 +236,7 @@ def test_jsonl_is_read_by_polars(tmp_path: Path) -> None:
     assert found.to_dicts() == table.to_pylist()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     names=st.lists(st.text(max_size=5), unique=True, min_size=1, max_size=4),
     rows=st.lists(
