@@ -81,7 +81,7 @@ def test_one_row_alone_falls_back_too(score_table, status):
 
 
 def test_a_server_that_stumbles_over_parquet_gets_json(score_table):
-    """MLflow 2 has 500 for bytes that are no text. Once Parquet was answered, 500 is about rows."""
+    """MLflow 2 reads a Parquet body as text and answers 500, so the same rows go as JSON."""
     with MlflowServer(double, takes_parquet=False, refuses_with=500) as server:
         out = score_table(NUMBERS, server.url, features="x", batch_size=32)
         assert server.content_types == [PARQUET, *[JSON] * 10]
