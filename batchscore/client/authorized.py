@@ -113,8 +113,9 @@ class Authorized:
             advice = _ADVICE.get(response.status, "")
             if response.status == 404 and self._protocol.url_ending:
                 advice += f": it ends in {self._protocol.url_ending}"
+            said = str(error).rstrip(".") if advice else str(error)
             return RefusedError(
-                f"{self._endpoint.shown} answered {response.status}: {error}{advice}",
+                f"{self._endpoint.shown} answered {response.status}: {said}{advice}",
                 response.status,
             )
         if error.retry_after_s is not None:
