@@ -38,7 +38,7 @@ class Measured:
         cpu_s: the client's processor time in it.
         unique_requests: different requests that there were rows for.
         rows_reused: each request had the same rows.
-        is_short: no file handle was left for a request.
+        gave_up: why the client sent no more before the end; empty where it did.
     """
 
     load: Load
@@ -51,7 +51,7 @@ class Measured:
     cpu_s: float
     unique_requests: int
     rows_reused: bool = False
-    is_short: bool = False
+    gave_up: str = ""
 
 
 class Cell:
@@ -120,7 +120,7 @@ class Cell:
             send_delay_s=_or_zero(_quantile(self._send_delays, 0.99)),
             loop_lag_s=_or_zero(_quantile(self._lags, 0.99)),
             cpu=self.client_cpu,
-            is_short=self.measured.is_short,
+            gave_up=self.measured.gave_up,
         )
         latency_s = _or_zero(_quantile(self._answered, 0.99))
         is_closed = isinstance(self.measured.load, Closed)

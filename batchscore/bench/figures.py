@@ -55,7 +55,7 @@ class Latencies:
 
 def supported_percents(count: int) -> tuple[float, ...]:
     """The percentiles beyond which at least one of so many lies."""
-    return tuple(percent for percent in _POINTS if count * (100 - percent) >= 100)
+    return tuple(percent for percent in _POINTS if round(count * (100 - percent), 6) >= 100)
 
 
 def known(value: float) -> float | None:

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 _LAG_EVERY_S = 0.01
 # The event loop sleeps in whole milliseconds: that much later is no sign of being busy.
 _TIMER_S = 0.001
+_MAX_IN_FLIGHT = 10_000
+_NO_HANDLES = "this computer had no file handles left; raise the limit (ulimit -n)"
+_TOO_MANY = f"{_MAX_IN_FLIGHT:,} requests were in flight, which is more than one client can hold"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,17 +65,18 @@ class Traffic:
     Attributes:
         samples: the requests that are done with.
         lags: (when, seconds) by which the event loop was late.
-        is_short: this computer had no file handle left for a request.
+        gave_up: why no more is sent, where the client cannot; empty where it can.
     """
 
     samples: list[Sample] = field(default_factory=list)
     lags: list[tuple[float, float]] = field(default_factory=list)
-    is_short: bool = False
+    gave_up: str = ""
 
     def add(self, sample: Sample) -> None:
         """A request is done with."""
         self.samples.append(sample)
-        self.is_short = self.is_short or sample.error == NOT_SENT
+        if sample.error == NOT_SENT:
+            self.gave_up = _NO_HANDLES
 
 
 @asynccontextmanager
@@ -102,7 +106,7 @@ async def generated(load: Load, bodies: Bodies, sender: Sender) -> AsyncIterator
 
 
 async def _work(bodies: Bodies, sender: Sender, traffic: Traffic, stop: asyncio.Event) -> None:
-    while not (stop.is_set() or traffic.is_short):
+    while not (stop.is_set() or traffic.gave_up):
         due = time.monotonic()
         traffic.add(await sender.send(bodies.take(), bodies.rows, due, None))
 
@@ -117,7 +121,10 @@ async def _dispatch(
         began = time.monotonic()
         for after in arrivals(load.rate, load.arrivals, load.seed):
             await _until(began + after, stop)
-            if stop.is_set() or traffic.is_short:
+            if stop.is_set() or traffic.gave_up:
+                return
+            if sender.in_flight >= _MAX_IN_FLIGHT:
+                traffic.gave_up = _TOO_MANY
                 return
             group.create_task(send(began + after))
 
@@ -167,17 +174,17 @@ async def measured_stretch(
     """
     began = time.monotonic()
     start = began + warmup_s
-    while time.monotonic() < start and not traffic.is_short:
+    while time.monotonic() < start and not traffic.gave_up:
         on_tick(time.monotonic() - began)
         await asyncio.sleep(min(tick_s, max(0.0, start - time.monotonic())))
     start, cpu_s = time.monotonic(), time.process_time()
     until = start + duration_s
     while True:
-        while time.monotonic() < until and not traffic.is_short:
+        while time.monotonic() < until and not traffic.gave_up:
             on_tick(time.monotonic() - began)
             await asyncio.sleep(min(tick_s, max(0.0, until - time.monotonic())))
         end = time.monotonic()
         cpu = time.process_time() - cpu_s
-        if traffic.is_short or end - start >= longest_s or is_enough(start, end):
+        if traffic.gave_up or end - start >= longest_s or is_enough(start, end):
             return start, end, cpu
         until = min(start + longest_s, end + max(duration_s / 4, tick_s))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import gc
 import os
+from bisect import bisect_left
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from operator import attrgetter
 from typing import TYPE_CHECKING, Protocol
 
 from batchscore.batches import INVALID_INPUT
@@ -53,6 +55,8 @@ if TYPE_CHECKING:
     from batchscore.runtime import Ground
 
 _CONCURRENCY = (1, 2, 4, 8)
+_GLANCE = 5_000
+_ended = attrgetter("ended")
 
 
 class Display(Protocol):
@@ -303,20 +307,23 @@ async def _cell(
         cpu_s=cpu_s,
         unique_requests=len(bodies.items),
         rows_reused=rows_reused,
-        is_short=traffic.is_short,
+        gave_up=traffic.gave_up,
     )
     return Cell(measured, max_client_share=config.max_client_share, max_drift=config.max_drift)
 
 
 def _is_enough(config: BenchConfig, traffic: Traffic, start: float, end: float) -> bool:
-    samples = Samples([sample for sample in traffic.samples if start <= sample.ended < end])
-    if len(samples) < config.min_requests:
+    # They stand in the order of their ends.
+    first, last = (bisect_left(traffic.samples, at, key=_ended) for at in (start, end))
+    if last - first < config.min_requests:
         return False
-    return drift(windows(samples, start, end)) <= config.max_drift
+    # Asked amid the load, so that a glance has to do.
+    few = traffic.samples[first : last : max(1, (last - first) // _GLANCE)]
+    return drift(windows(Samples(few), start, end)) <= config.max_drift
 
 
 def _judge(config: BenchConfig, report: BenchReport) -> None:
-    """What the figures mean for the exit code: first whether they can be trusted."""
+    """What the figures mean for the exit code: first whether there are any to be trusted."""
     report.slo = [
         SloResult(slo, number, slo.value(cell))
         for number, cell in enumerate(report.cells)
@@ -325,7 +332,13 @@ def _judge(config: BenchConfig, report: BenchReport) -> None:
     invalid = [cell for cell in report.cells if cell.why_invalid]
     silent = [cell for cell in report.cells if cell.failed_requests == cell.requests]
     missed = [result for result in report.slo if not result.is_met]
-    if invalid:
+    if silent:
+        cell = silent[0]
+        counts = ", ".join(f"{code} {count} times" for code, count in cell.errors.items())
+        where = f"{cell.measured.load}, {cell.measured.batch_size} rows"
+        report.status, report.exit_code = "failed", EXIT_STOPPED
+        report.message = f"at {where} no request was answered well: {counts or 'none was sent'}"
+    elif invalid:
         cell = invalid[0]
         where = f"{cell.measured.load}, {cell.measured.batch_size} rows"
         more = f" (and {len(invalid) - 1} loads more)" if len(invalid) > 1 else ""
@@ -333,12 +346,6 @@ def _judge(config: BenchConfig, report: BenchReport) -> None:
         report.message = f"invalid: at {where}{more} the client was the bottleneck: " + "; ".join(
             cell.why_invalid
         )
-    elif silent:
-        cell = silent[0]
-        counts = ", ".join(f"{code} {count} times" for code, count in cell.errors.items())
-        where = f"{cell.measured.load}, {cell.measured.batch_size} rows"
-        report.status, report.exit_code = "failed", EXIT_STOPPED
-        report.message = f"at {where} no request was answered well: {counts or 'none was sent'}"
     elif missed:
         report.status, report.exit_code = "slo_missed", EXIT_FAILED_ROWS
         texts = dict.fromkeys(result.slo.text for result in missed)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass, fields
+from operator import attrgetter
 
 import numpy as np
 import numpy.typing as npt
@@ -58,7 +59,7 @@ class Samples:
     def __init__(self, samples: list[Sample]) -> None:
         ordered = sorted(samples, key=lambda sample: sample.intended)
         names = [item.name for item in fields(Sample)]
-        columns = list(zip(*map(astuple, ordered), strict=True)) or [()] * len(names)
+        columns = list(zip(*map(attrgetter(*names), ordered), strict=True)) or [()] * len(names)
         self._columns = dict(zip(names, columns, strict=True))
         self.errors = np.array(self._columns.pop("error"), dtype=object)
         self.ok = np.array([not error for error in self.errors], dtype=bool)

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import aiohttp
 from aiohttp.client_proto import ResponseHandler
 
 from batchscore.client.transport import Body, Connector, HTTPTransport
 
 if TYPE_CHECKING:
+    import aiohttp
     from aiohttp.abc import AbstractStreamWriter
 
     from batchscore.protocols.base import Request
@@ -85,7 +85,7 @@ class _TimedConnector(Connector):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         # aiohttp has no other place to say which class reads from a connection.
-        self._factory = partial[ResponseHandler](_TimedHandler, loop=self._loop)
+        self._factory = partial(_TimedHandler, loop=self._loop)  # type: ignore[assignment]
 
     async def connect(self, *args: Any, **options: Any) -> aiohttp.connector.Connection:
         """A connection whose bytes are noted for the task that asks for it."""

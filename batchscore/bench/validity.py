@@ -18,13 +18,13 @@ class ClientDelays:
         send_delay_s: p99 of how late requests were sent, in seconds.
         loop_lag_s: p99 of how late the event loop was, in seconds.
         cpu: the processor's time, as a share of one core.
-        is_short: no file handle was left for a request.
+        gave_up: why the client sent no more before the end.
     """
 
     send_delay_s: float
     loop_lag_s: float
     cpu: float
-    is_short: bool = False
+    gave_up: str = ""
 
 
 def why_invalid(
@@ -53,8 +53,8 @@ def why_invalid(
         )
     if is_closed and delays.cpu > _MAX_CPU:
         reasons.append(f"the client used {delays.cpu:.0%} of a core, and has one")
-    if delays.is_short:
-        reasons.append("this computer had no file handles left; raise the limit (ulimit -n)")
+    if delays.gave_up:
+        reasons.append(delays.gave_up)
     return tuple(reasons)
 
 
