@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from batchscore.bench.cells import Cell
     from batchscore.bench.compare import Change
+    from batchscore.bench.find_max import Search
     from batchscore.bench.slo import Slo
 
 SCHEMA_VERSION = 1
@@ -67,6 +68,8 @@ class BenchReport:
         exit_code: what the command exits with.
         message: why it is not ``ok``.
         cells: the loads, in the order they were measured.
+        search: how the highest rate was found, where it was looked for.
+        seed: of the resampling.
         compared_with: what the earlier report says of itself.
         changes: what became of its loads.
         max_regression: how much worse one may have got; None: as much as it likes.
@@ -84,6 +87,8 @@ class BenchReport:
     cells: list[Cell] = field(default_factory=list)
     slo: list[SloResult] = field(default_factory=list)
     reuse: dict[str, object] | None = None
+    search: Search | None = None
+    seed: int = 1
     compared_with: dict[str, object] | None = None
     changes: list[Change] = field(default_factory=list)
     max_regression: float | None = None
@@ -104,7 +109,7 @@ class BenchReport:
             "environment": environment(),
             "cells": [cell.as_dict() for cell in self.cells],
             "slo": [result.as_dict() for result in self.slo],
-            "find_max": None,
+            "find_max": None if self.search is None else self.search.as_dict(self.seed),
             "reuse": self.reuse,
             "comparison": self._comparison(),
         }

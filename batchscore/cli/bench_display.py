@@ -18,7 +18,7 @@ _WIDTH = 24
 
 
 class BenchDisplay:
-    """Shows a bench; see ``batchscore.bench.run.Display``."""
+    """Shows a bench; see ``batchscore.bench.measure.Display``."""
 
     def __init__(self, console: Console | None, *, has_lines: bool) -> None:
         self._has_lines = has_lines and console is None
@@ -31,7 +31,7 @@ class BenchDisplay:
 
     def on_load(self, number: int, of: int, text: str, expected_s: float) -> None:
         """A load begins."""
-        self._load, self._expected_s = f"{number}/{of}  {text}", expected_s
+        self._load, self._expected_s = f"{number}/{of}  {text}" if of else text, expected_s
         if self._has_lines:
             TERMINAL.note(f"{self._load}, {expected_s:g} s")
 
