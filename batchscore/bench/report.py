@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from batchscore.bench.slo import Slo
 
 SCHEMA_VERSION = 1
+_MARK = "batchscore.bench"
 _MOMENTS = ("connect_began", "connected", "sent", "first_byte", "last_byte", "decoded")
 
 
@@ -157,7 +158,7 @@ def _processor() -> str:
 
 
 def write_requests(cells: Sequence[Cell], path: Path) -> None:
-    """Write every request, those of the warm-up too, as a row of an Arrow IPC file.
+    """Write every request of the loads, those of the warm-up too, as a row of an Arrow file.
 
     Times are seconds from the beginning of the load's measured stretch, null where a request did
     not come so far.
@@ -166,11 +167,18 @@ def write_requests(cells: Sequence[Cell], path: Path) -> None:
         OSError: it cannot be written.
     """
     tables = [_table(number, cell) for number, cell in enumerate(cells)]
-    with pa.OSFile(str(path), "wb") as file:
-        schema = tables[0].schema if tables else pa.schema([])
-        with pa.ipc.new_file(file, schema) as writer:
-            for table in tables:
-                writer.write_table(table)
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, tables[0].schema) as writer:
+        for table in tables:
+            writer.write_table(table)
+
+
+def is_of_bench(path: Path) -> bool:
+    """Whether a file holds the requests of an earlier bench, which a new one may replace."""
+    try:
+        with pa.OSFile(str(path)) as file, pa.ipc.open_file(file) as reader:
+            return _MARK.encode() in (reader.schema.metadata or {})
+    except (OSError, pa.ArrowInvalid):
+        return False
 
 
 def _table(number: int, cell: Cell) -> pa.Table:
@@ -208,7 +216,7 @@ def _table(number: int, cell: Cell) -> pa.Table:
         "status": pa.array(status, mask=status == 0),
         "error": pa.array([error or None for error in samples.errors.tolist()], pa.string()),
     }
-    return pa.table(columns)
+    return pa.table(columns).replace_schema_metadata({_MARK: __version__})
 
 
 def _difference(later: np.ndarray, earlier: np.ndarray) -> pa.Array:

@@ -11,7 +11,7 @@ from batchscore.bench.compare import changes, key_of, read_report
 from batchscore.bench.find_max import Search, find_max
 from batchscore.bench.load import Closed, Load, Open
 from batchscore.bench.measure import Display, measured_cell
-from batchscore.bench.report import BenchReport, SloResult, write_requests
+from batchscore.bench.report import BenchReport, SloResult, is_of_bench, write_requests
 from batchscore.bench.target import Target, prepared
 from batchscore.bench.timed import TimedTransport
 from batchscore.endpoint import Endpoint
@@ -115,6 +115,12 @@ def _check_places(config: BenchConfig) -> None:
     places = [("--report", path) for path in config.report]
     if config.output is not None:
         places.append(("--output", config.output))
+        if config.output.exists() and not is_of_bench(config.output):
+            # A config file that serves several commands may name the predictions of score.
+            raise UsageError(
+                f"--output: {str(config.output)!r} is there and holds no requests of a bench; "
+                "name another file"
+            )
     for option, path in places:
         if not path.parent.is_dir():
             raise UsageError(f"{option}: there is no folder {str(path.parent)!r}")

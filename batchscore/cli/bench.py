@@ -49,8 +49,9 @@ def _print_table(report: BenchReport) -> None:
     for cell in report.cells:
         table.add_row(*_row(cell))
     endpoint = f"{report.endpoint}, protocol {report.protocol}"
-    TERMINAL.data(f"{endpoint}; times in ms, from the intended send\n\n")
+    TERMINAL.data(f"{endpoint}; times in ms, from the intended send\n")
     if report.cells:
+        TERMINAL.data("\n")
         TERMINAL.table(table, _TABLE_WIDTH)
     if report.reuse is not None and isinstance(ratio := report.reuse["ratio"], float):
         TERMINAL.data(f"\nthe same rows in each request: {ratio:.0%} of the service time (p50)\n")

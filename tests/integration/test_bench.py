@@ -288,3 +288,17 @@ def test_the_highest_rate_of_one_worker_is_what_its_service_time_allows(tmp_path
     found = json.loads((tmp_path / "bench.json").read_text())["find_max"]
     assert found["low"] <= found["rows_per_s"] <= found["high"]
     assert len(found["steps"]) == len(report.search.steps)
+
+
+def test_an_output_of_another_command_is_not_replaced(tmp_path):
+    """Requests of an earlier bench are replaced, whatever else stands there is not."""
+    out = tmp_path / "out.arrow"
+    with FaultServer(*LINEAR) as server:
+        for _ in range(2):
+            measure(tmp_path, server.url, concurrency=1, output=str(out), duration=0.2)
+        table = pa.table({"predicted_y": [1.0]})
+        with pa.OSFile(str(out), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+            writer.write_table(table)
+        with pytest.raises(UsageError, match="holds no requests of a bench"):
+            measure(tmp_path, server.url, concurrency=1, output=str(out), duration=0.2)
+    assert read_arrow(out).equals(table)
