@@ -58,7 +58,7 @@ def mm1_response_s(service: Exponential, rate: float, share: float) -> float:
 
 
 def md1_waits_at_most(service: Fixed, rate: float, wait_s: float) -> float:
-    """M/D/1: P(W <= t) = (1 - rho) sum over k = 0..floor(t/D) of (-u)^k e^u / k!, u = lambda (t - kD).
+    """M/D/1: P(W <= t) = (1 - rho) sum of (-u)^k e^u / k!, u = lambda (t - kD), k = 0..floor(t/D).
 
     A. K. Erlang, The Theory of Probabilities and Telephone Conversations (1909), and C. D.
     Crommelin, Delay Probability Formulae (P.O. Electr. Eng. J. 26, 1933), for one worker. The signs
@@ -104,8 +104,8 @@ def closed_requests_per_s(service: Service, clients: int, think_s: float = 0.0) 
     """The most that c clients get from one worker: min(1 / E[S], c / (E[S] + Z)).
 
     The asymptotic bounds of operational analysis: P. Denning and J. Buzen, The Operational Analysis
-    of Queueing Network Models (ACM Computing Surveys 10, 1978); Harchol-Balter section 7.2. Where Z,
-    the client's own time between answer and request, is small beside (c - 1) E[S], it is exact.
+    of Queueing Network Models (ACM Computing Surveys 10, 1978); Harchol-Balter section 7.2. Exact
+    where Z, the client's own time between answer and request, is small beside (c - 1) E[S].
     """
     return min(1 / service.mean_s, clients / (service.mean_s + think_s))
 
