@@ -22,8 +22,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from queueing import Bimodal, Exponential, Fixed, QueueServerProcess, ours, theory
 from queueing.process import last_core
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
     from queueing import Service
     from queueing.tools import Figures
 
-DOCS = ROOT / "docs"
+DOCS = Path(__file__).parents[1] / "docs"
 ECHO, FIXED, EXPONENTIAL = Fixed(0.0), Fixed(0.005), Exponential(0.005)
 BIMODAL = Bimodal(short_s=0.002, long_s=0.017, long_share=0.2)
 CLIENTS, RATE = 8, 120.0
@@ -99,8 +98,8 @@ _KINDS = [
 CASES = [
     *(Case(f"echo, {n} in flight", ECHO, n) for n in (1, 4)),
     *(Case(f"{name}, {n} in flight", kind, n) for name, kind in _KINDS for n in (1, 4)),
-    *(Case(f"{name}, {RATE:g} req/s, constant", kind, CLIENTS, RATE) for name, kind in _KINDS[:2]),
-    *(Case(f"{name}, {RATE:g} req/s, Poisson", kind, CLIENTS, RATE, "poisson") for name, kind in _KINDS),
+    *(Case(f"{name}, {RATE:g} req/s, constant", s, CLIENTS, RATE) for name, s in _KINDS[:2]),
+    *(Case(f"{name}, {RATE:g} req/s, Poisson", s, CLIENTS, RATE, "poisson") for name, s in _KINDS),
 ]  # fmt: skip
 
 

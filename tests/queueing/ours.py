@@ -1,4 +1,4 @@
-"""``batchscore bench`` on the same server: the command, its report, and the requests it measured."""
+"""``batchscore bench`` on the same server: its command, its report, and its requests."""
 
 from __future__ import annotations
 
