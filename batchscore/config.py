@@ -245,16 +245,13 @@ class SendingConfig(ConnectionConfig):
         return value
 
 
-class ScoreConfig(EndpointConfig, SendingConfig):
-    """Everything ``score`` can be told."""
+class InputConfig(_Options):
+    """What is read, and how."""
 
     inputs: Many = Field(min_length=1, description="files, folders, globs, or - for standard input")
-    output: str = Field(description="file to write: .arrow, .parquet, .csv, .jsonl, or -")
-
     input_format: Annotated[str | None, INPUT_FORMATS] = Field(
         None, description="format of the input, else by suffix"
     )
-    source_column: str | None = Field(None, description="add a column with each row's file")
     map: Pairs = Field({}, description="column that serves a feature, may be repeated")
     delimiter: str | None = Field(None, description="CSV delimiter, one character or 'tab'")
     encoding: str = Field("utf-8", description="encoding of CSV and JSON Lines")
@@ -263,27 +260,9 @@ class ScoreConfig(EndpointConfig, SendingConfig):
     image_root: Path | None = Field(
         None, description="folder of image and .npy paths, else that of the input"
     )
-    keep: Literal["all", "none"] | Names = Field("all", description="input columns in the output")
-    drop: Names = Field((), description="input columns left out of the output")
     limit: int | None = Field(None, ge=0, description="score only the first rows")
 
-    output_format: Annotated[str | None, OUTPUT_FORMATS] = Field(
-        None, description="format of the output, else by suffix"
-    )
-    probs: Probs = Field("struct", description="form of the class probabilities")
-    prefix: str = Field(
-        "predicted_", min_length=1, description="what the names of the predictions begin with"
-    )
-    resume: bool = Field(
-        False,
-        description="go on with what an earlier run of the same job left, or start where there is "
-        "nothing; with --overwrite an existing output of another job is replaced at the end",
-    )
-    overwrite: bool = Field(
-        False, description="replace an existing output; without --resume also work in progress"
-    )
-
-    @field_validator("input_format", "output_format")
+    @field_validator("input_format", "output_format", check_fields=False)
     @classmethod
     def _known_format(cls, value: str | None, info: ValidationInfo) -> str | None:
         formats = INPUT_FORMATS if info.field_name == "input_format" else OUTPUT_FORMATS
@@ -307,6 +286,31 @@ class ScoreConfig(EndpointConfig, SendingConfig):
         except LookupError:
             raise ValueError(f"{value!r} is no encoding Python knows") from None
         return value
+
+
+class ScoreConfig(EndpointConfig, InputConfig, SendingConfig):
+    """Everything ``score`` can be told."""
+
+    output: str = Field(description="file to write: .arrow, .parquet, .csv, .jsonl, or -")
+    source_column: str | None = Field(None, description="add a column with each row's file")
+    keep: Literal["all", "none"] | Names = Field("all", description="input columns in the output")
+    drop: Names = Field((), description="input columns left out of the output")
+
+    output_format: Annotated[str | None, OUTPUT_FORMATS] = Field(
+        None, description="format of the output, else by suffix"
+    )
+    probs: Probs = Field("struct", description="form of the class probabilities")
+    prefix: str = Field(
+        "predicted_", min_length=1, description="what the names of the predictions begin with"
+    )
+    resume: bool = Field(
+        False,
+        description="go on with what an earlier run of the same job left, or start where there is "
+        "nothing; with --overwrite an existing output of another job is replaced at the end",
+    )
+    overwrite: bool = Field(
+        False, description="replace an existing output; without --resume also work in progress"
+    )
 
     @property
     def batch_rows(self) -> int | None:

@@ -97,6 +97,21 @@ def parse_failure_limit(value: object) -> object:
     return value
 
 
+def parse_share(value: object) -> object:
+    """The part of 1 of ``5%``."""
+    if not isinstance(value, str):
+        return value
+    number, unit = _split(value, "5%")
+    if unit != "%":
+        raise ValueError(f"{value!r} needs a %; write it like 5%")
+    return number / 100
+
+
+def share_text(share: float) -> str:
+    """``5%`` of 0.05."""
+    return f"{share * 100:g}%"
+
+
 def _rate_text(rate: Rate) -> str:
     return f"{rate.per_second:g}{'req' if rate.unit == 'requests' else 'rows'}/s"
 
@@ -107,6 +122,7 @@ def _limit_text(limit: FailureLimit) -> str:
 
 Duration = Annotated[float, BeforeValidator(parse_duration)]
 Size = Annotated[int, BeforeValidator(parse_size)]
+Share = Annotated[float, BeforeValidator(parse_share)]
 RateLimit = Annotated[Rate, BeforeValidator(parse_rate), PlainSerializer(_rate_text)]
 MaxFailedRows = Annotated[
     FailureLimit, BeforeValidator(parse_failure_limit), PlainSerializer(_limit_text)

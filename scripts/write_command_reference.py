@@ -12,7 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-COMMANDS = ("score", "rescore", "inspect", "serve", "demo", "completion")
+COMMANDS = ("score", "rescore", "inspect", "bench", "serve", "demo", "completion")
 PAGE = Path(__file__).parents[1] / "docs" / "commands.md"
 HEAD = """# Commands
 

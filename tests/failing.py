@@ -22,6 +22,7 @@ _WORDS_SHOWN = 600
 _ABOUT = {
     "tests/integration/cli/test_commands.py": "docs/commands.md batchscore/cli",
     "tests/integration/cli/test_runner.py": "batchscore/cli/runner.py",
+    "tests/integration/test_bench.py": "batchscore/bench",
     "tests/integration/test_bounds.py": "docs/bounds.md",
     "tests/integration/test_cancellation.py": "ARCHITECTURE.md batchscore/scoring/pipeline.py",
     "tests/integration/test_client.py": "docs/failures.md batchscore/client",

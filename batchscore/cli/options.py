@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from batchscore.config import Many, Pairs, Paths
 from batchscore.extensions import Extensions
-from batchscore.units import Duration, Size
+from batchscore.units import Duration, Share, Size, share_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -29,8 +29,8 @@ ENVIRONMENT_PREFIX = "BATCHSCORE_"
 
 # What the annotated types of the options carry, to know them again in a field.
 _REPEATED = tuple(get_args(kind)[1] for kind in (Many, Pairs, Paths))
-_DURATION, _SIZE = get_args(Duration)[1], get_args(Size)[1]
-_GROUPS = ("Input", "Sending", "Deployment", "Output", "Options", "General")
+_DURATION, _SIZE, _SHARE = (get_args(kind)[1] for kind in (Duration, Size, Share))
+_GROUPS = ("Input", "Load", "Sending", "Deployment", "Output", "Options", "General")
 
 
 class OptionsModel(BaseModel):
@@ -217,7 +217,9 @@ def default_text(info: FieldInfo) -> str | None:
         return f"{value:g}s"
     if _SIZE in info.metadata:
         return size_text(value)
-    return str(value)
+    if _SHARE in info.metadata:
+        return share_text(value)
+    return ",".join(f"{item:g}" for item in value) if isinstance(value, tuple) else str(value)
 
 
 def size_text(size: int) -> str:

@@ -7,7 +7,7 @@ import os
 import sys
 import traceback
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from batchscore.errors import OutputError
 
@@ -17,6 +17,13 @@ if TYPE_CHECKING:
 
     from batchscore.cli.options import GeneralOptions
     from batchscore.observers import ClosingObserver
+
+
+class Closing(Protocol):
+    """What gives the terminal back when it is closed."""
+
+    def close(self) -> None: ...
+
 
 _BOLD_RED, _YELLOW, _RESET = "\x1b[1;31m", "\x1b[33m", "\x1b[0m"
 
@@ -116,9 +123,10 @@ class Terminal:
             reason = error.strerror or error
             raise OutputError(f"cannot write to standard output: {reason}") from error
 
-    def table(self, table: Table) -> None:
+    def table(self, table: Table, least_width: int = 0) -> None:
         """Write a table to standard output; raises what ``data`` raises."""
         console = self.console()
+        console.width = max(console.width, least_width)
         with console.capture() as capture:
             console.print(table)
         self.data(capture.get())
@@ -144,14 +152,11 @@ class Terminal:
 
         parts: list[ClosingObserver] = []
         if not self.quiet:
-            if progress == "auto":
-                progress = "bar" if sys.stderr.isatty() and _can_draw() else "plain"
-            if progress == "bar":
+            if (console := self.live_console(progress)) is not None:
                 from batchscore.observers.progress import BarObserver
 
-                self._live = self.console(stderr=True)
-                parts.append(BarObserver(self._live))
-            elif progress == "plain":
+                parts.append(BarObserver(console))
+            elif progress != "none":
                 parts.append(LogObserver(self.note))
             if self.verbose or self.debug:
                 parts.append(RetryLog(self.note))
@@ -159,7 +164,16 @@ class Terminal:
                 parts.append(Summary(self.note))
         return Observers(parts)
 
-    def finish(self, observer: ClosingObserver) -> None:
+    def live_console(self, progress: str) -> Console | None:
+        """The console for a display that moves, until ``finish``; None where lines are wanted."""
+        if progress == "auto":
+            progress = "bar" if sys.stderr.isatty() and _can_draw() else "plain"
+        if self.quiet or progress != "bar":
+            return None
+        self._live = self.console(stderr=True)
+        return self._live
+
+    def finish(self, observer: Closing) -> None:
         """Take the display away, however the run ended."""
         observer.close()
         self._live = None

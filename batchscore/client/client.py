@@ -112,6 +112,11 @@ class Client:
         self.answered_s = -math.inf
         self.on_pause: Callable[[float], None] = lambda _seconds: None
 
+    @property
+    def authorized(self) -> Authorized:
+        """One try of a request, out of turn: for whoever decides himself when to send."""
+        return self._scoring
+
     def pause(self, seconds: float) -> None:
         """Send nothing for so long: the server asked for it, of this process or another."""
         self._limiter.pause(seconds)

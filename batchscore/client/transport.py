@@ -90,8 +90,7 @@ class HTTPTransport:
         self._ssl = _ssl_context(options.ca_bundle)
 
     async def __aenter__(self) -> Self:
-        # The limit on connections is the limiter's business; HTTP/1.1 needs one a request.
-        self._connector = _Connector(limit=0, ssl=self._ssl)
+        self._connector = self._opened()
         self._session = aiohttp.ClientSession(
             connector=self._connector,
             headers={"User-Agent": "batchscore", "Accept-Encoding": "gzip, deflate"},
@@ -105,6 +104,13 @@ class HTTPTransport:
 
     async def __aexit__(self, *_: object) -> None:
         await self._session.close()
+
+    def _opened(self) -> Connector:
+        # The limit on connections is the limiter's business; HTTP/1.1 needs one a request.
+        return Connector(limit=0, ssl=self._ssl)
+
+    def _body(self, request: Request) -> Body:
+        return Body(request)
 
     async def send(self, request: Request, headers: Mapping[str, str]) -> Response:
         """See ``Transport``."""
@@ -178,7 +184,7 @@ class HTTPTransport:
         async with self._session.request(
             request.method,
             url,
-            data=_Body(request) if request.nbytes else None,
+            data=self._body(request) if request.nbytes else None,
             headers=merged,
             allow_redirects=False,
             proxy=self._proxy,
@@ -251,7 +257,7 @@ _NEW = _Line()
 _line: ContextVar[_Line] = ContextVar("line", default=_NEW)
 
 
-class _Connector(aiohttp.TCPConnector):
+class Connector(aiohttp.TCPConnector):
     """Tells whoever gets a connection which it is, in ``_line``."""
 
     def __init__(self, **options: Any) -> None:
@@ -279,7 +285,7 @@ class _Connector(aiohttp.TCPConnector):
         return connection
 
 
-class _Body(aiohttp.payload.Payload):
+class Body(aiohttp.payload.Payload):
     """A body that is written in pieces, so that a large one does not pile up in the transport."""
 
     _value: Request

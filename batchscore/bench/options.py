@@ -1,0 +1,114 @@
+"""What ``bench`` can be told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, field_validator
+
+from batchscore.bench.slo import Slo
+from batchscore.config import EndpointConfig, InputConfig, Many, Paths, ScoreConfig, configured
+from batchscore.units import Duration, Share
+
+
+def _numbers(value: object) -> object:
+    """``1,2,4`` as a list; a list from TOML or Python stays itself."""
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    return [value] if isinstance(value, (int, float)) else value
+
+
+_Count = Annotated[int, Field(ge=1)]
+Counts = Annotated[tuple[_Count, ...], BeforeValidator(_numbers)]
+Rates = Annotated[tuple[Annotated[float, Field(gt=0)], ...], BeforeValidator(_numbers)]
+
+
+class BenchConfig(EndpointConfig, InputConfig):
+    """Everything ``bench`` can be told."""
+
+    concurrency: Counts = Field(
+        (),
+        description="closed loop: so many requests in flight, each sent when its predecessor is "
+        "answered [default: 1,2,4,8 where there is no --rate]",
+    )
+    rate: Rates = Field(
+        (),
+        description="open loop: requests a second, sent in time whatever is in flight; latency "
+        "counts from when a request was meant to be sent",
+    )
+    arrivals: Literal["poisson", "constant"] = Field(
+        "poisson", description="gaps between the requests of an open loop"
+    )
+    batch_size: Counts = Field((32,), min_length=1, description="rows in a request")
+    reuse_rows: bool = Field(
+        False,
+        description="measure the first load once more with the same rows in each request, which "
+        "shows whether the deployment caches",
+    )
+    duration: Duration = Field(10.0, gt=0, description="time that each load is measured")
+    warmup: Duration = Field(2.0, ge=0, description="time before that, which is not measured")
+    min_requests: int = Field(
+        100, ge=1, description="requests that a load is measured for, if it takes longer"
+    )
+    max_drift: Share = Field(
+        0.1,
+        gt=0,
+        description="a load is measured longer until throughput and median of the later windows "
+        "are that near to those of the earlier ones",
+    )
+    max_duration: Duration | None = Field(
+        None, gt=0, description="longest time a load is measured [default: 3 times --duration]"
+    )
+    seed: int = Field(1, ge=0, description="of the random arrivals")
+    max_attempts: int = Field(1, ge=1, description="tries of one request")
+    max_client_share: Share = Field(
+        0.2,
+        gt=0,
+        description="delay of the client itself, beside the latency, that makes a run invalid",
+    )
+    slo: Many = Field(
+        (),
+        description="what each load has to keep, else the exit code is 3, may be repeated: "
+        "p99=100ms (also mean, max), throughput=500rows/s, errors=1%",
+    )
+    output: Path | None = Field(None, description="write the requests, a row each, to an .arrow")
+    report: Paths = Field((), description="write the figures to a .json file, may be repeated")
+
+    @field_validator("slo")
+    @classmethod
+    def _readable(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for text in value:
+            Slo.parse(text)
+        return value
+
+    @field_validator("output")
+    @classmethod
+    def _arrow(cls, value: Path | None) -> Path | None:
+        if value is not None and value.suffix != ".arrow":
+            raise ValueError(f"{str(value)!r} does not end in .arrow")
+        return value
+
+    @field_validator("report")
+    @classmethod
+    def _json(cls, value: tuple[Path, ...]) -> tuple[Path, ...]:
+        for path in value:
+            if path.suffix != ".json":
+                raise ValueError(f"{str(path)!r} does not end in .json")
+        return value
+
+    @property
+    def slos(self) -> tuple[Slo, ...]:
+        """What each load has to keep."""
+        return tuple(map(Slo.parse, self.slo))
+
+    @property
+    def longest_s(self) -> float:
+        """How long a load is measured at most, in seconds."""
+        return max(self.duration, self.max_duration or 3 * self.duration)
+
+    def as_score(self) -> ScoreConfig:
+        """The job whose requests are measured."""
+        names = (*EndpointConfig.model_fields, *InputConfig.model_fields)
+        values = {name: getattr(self, name) for name in names}
+        return configured(ScoreConfig, {**values, "output": "-"})

@@ -1,0 +1,101 @@
+"""A transport that takes the times of each request where they happen: at the socket.
+
+What the HTTP library does before it writes and after it has read is the client's own time, and no
+part of the deployment's.
+"""
+
+from __future__ import annotations
+
+import time
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from aiohttp.client_proto import ResponseHandler
+
+from batchscore.client.transport import Body, Connector, HTTPTransport
+
+if TYPE_CHECKING:
+    import aiohttp
+    from aiohttp.abc import AbstractStreamWriter
+
+    from batchscore.protocols.base import Request
+
+
+@dataclass(slots=True)
+class Times:
+    """The times of one request's last try, of ``time.monotonic``; 0 where it did not come to it.
+
+    Attributes:
+        connect_began, connected: of a new connection; one that is used again has none.
+        sent: the head and the first piece of the body are handed to the system.
+        first_byte, last_byte: of the answer, as they are received.
+    """
+
+    connect_began: float = 0.0
+    connected: float = 0.0
+    sent: float = 0.0
+    first_byte: float = 0.0
+    last_byte: float = 0.0
+
+    def begin_anew(self) -> None:
+        """Another try begins."""
+        self.connect_began = self.connected = self.sent = 0.0
+        self.first_byte = self.last_byte = 0.0
+
+
+_NOBODY = Times()
+times_of_task: ContextVar[Times] = ContextVar("times_of_task", default=_NOBODY)
+"""Where the times of the running task's request go."""
+
+
+class TimedTransport(HTTPTransport):
+    """``HTTPTransport`` that notes times in ``times_of_task``."""
+
+    def _opened(self) -> Connector:
+        return _TimedConnector(limit=0, ssl=self._ssl)
+
+    def _body(self, request: Request) -> Body:
+        return _TimedBody(request)
+
+
+class _TimedBody(Body):
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        # The head waits for the first piece of the body, and goes out with it.
+        times_of_task.get().sent = time.monotonic()
+        await super().write(writer)
+
+
+class _TimedHandler(ResponseHandler):
+    """Notes when bytes come, for the request that has the connection."""
+
+    times: Times | None = None
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes came."""
+        times = self.times
+        if times is not None:
+            times.last_byte = time.monotonic()
+            times.first_byte = times.first_byte or times.last_byte
+        super().data_received(data)
+
+
+class _TimedConnector(Connector):
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        # aiohttp has no other place to say which class reads from a connection.
+        self._factory = partial(_TimedHandler, loop=self._loop)  # type: ignore[assignment]
+
+    async def connect(self, *args: Any, **options: Any) -> aiohttp.connector.Connection:
+        """A connection whose bytes are noted for the task that asks for it."""
+        times = times_of_task.get()
+        times.begin_anew()
+        began = time.monotonic()
+        connection = await super().connect(*args, **options)
+        protocol = connection.protocol
+        if isinstance(protocol, _TimedHandler):
+            if protocol.times is None:
+                times.connect_began, times.connected = began, time.monotonic()
+            protocol.times = times
+        return connection

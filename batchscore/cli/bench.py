@@ -1,0 +1,129 @@
+"""``batchscore bench``: a deployment's latency and throughput."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from batchscore.bench.options import BenchConfig
+from batchscore.cli.commands import as_function
+from batchscore.cli.options import Command, GeneralOptions
+from batchscore.cli.score import DEPLOYMENT, METAVARS
+from batchscore.cli.terminal import TERMINAL
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from batchscore.bench.cells import Cell
+    from batchscore.bench.report import BenchReport
+
+_TABLE_WIDTH = 120
+
+
+def _bench(config: BenchConfig, general: GeneralOptions) -> int:
+    from batchscore.bench.run import bench as measure
+    from batchscore.cli import runner
+    from batchscore.cli.bench_display import BenchDisplay
+
+    has_lines = general.progress != "none"
+    display = BenchDisplay(TERMINAL.live_console(general.progress), has_lines=has_lines)
+    try:
+        report = runner.run(measure(config, display))
+    finally:
+        TERMINAL.finish(display)
+    _print_table(report)
+    if report.message:
+        TERMINAL.error(report.message)
+    return report.exit_code
+
+
+def _print_table(report: BenchReport) -> None:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("load", no_wrap=True)
+    for column in ("rows", "req/s", "rows/s", "p50", "p90", "p99", "p99.9", "max",
+                   "service p50", "errors", "client"):  # fmt: skip
+        table.add_column(column, justify="right")
+    table.add_column("", overflow="fold")
+    for cell in report.cells:
+        table.add_row(*_row(cell))
+    endpoint = f"{report.endpoint}, protocol {report.protocol}"
+    TERMINAL.data(f"{endpoint}; times in ms, from the intended send\n\n")
+    TERMINAL.table(table, _TABLE_WIDTH)
+    if report.reuse is not None and isinstance(ratio := report.reuse["ratio"], float):
+        TERMINAL.data(f"\nthe same rows in each request: {ratio:.0%} of the service time (p50)\n")
+    if report.slo:
+        TERMINAL.data("\n")
+    for result in report.slo:
+        cell = report.cells[result.cell]
+        word = "kept" if result.is_met else "missed"
+        value = _slo_value(result.slo.metric, result.value)
+        where = f"{cell.measured.load}, {cell.measured.batch_size} rows"
+        TERMINAL.data(f"{word}  {result.slo.text}  {value}  ({where})\n")
+
+
+def _row(cell: Cell) -> Sequence[str]:
+    figures, service = cell.response.summary(), cell.service.summary()
+    notes = [
+        *(["same rows"] if cell.measured.rows_reused else []),
+        *([] if cell.is_stable else ["not stable"]),
+        *(["invalid"] if cell.why_invalid else []),
+    ]
+    return (
+        str(cell.measured.load),
+        str(cell.measured.batch_size),
+        f"{cell.good_requests_per_s:.1f}",
+        f"{cell.goodput_rows_per_s:,.0f}",
+        *(_ms(figures[name]) for name in ("p50", "p90", "p99")),
+        # Where fewer than a thousand were measured, that is their maximum.
+        _ms(figures["p99.9"]) if cell.response.count >= 1000 else "-",
+        _ms(figures["max"]),
+        _ms(service["p50"]),
+        str(cell.failed_requests),
+        _ms(cell.client_share_s),
+        ", ".join(notes),
+    )
+
+
+def _slo_value(metric: str, value: float) -> str:
+    if not math.isfinite(value):
+        return "never"
+    if metric == "errors":
+        return f"{value:.2%}"
+    return f"{value:,.1f}/s" if metric == "throughput" else f"{_ms(value)} ms"
+
+
+def _ms(seconds: float | None) -> str:
+    if seconds is None or math.isnan(seconds):
+        return "-"
+    return f"{seconds * 1000:.2f}" if seconds < 1 else f"{seconds * 1000:.0f}"
+
+
+COMMAND = Command(
+    name="bench",
+    model=BenchConfig,
+    call=_bench,
+    positional="inputs",
+    groups={
+        "Input": (
+            "inputs", "input_format", "map", "delimiter", "encoding", "null", "type", "image_root",
+            "limit",
+        ),
+        "Load": (
+            "concurrency", "rate", "arrivals", "batch_size", "reuse_rows", "duration", "warmup",
+            "min_requests", "max_drift", "max_duration", "seed", "max_client_share",
+        ),
+        "Sending": ("timeout", "max_attempts", "max_response_bytes"),
+        "Deployment": DEPLOYMENT,
+        "Output": ("slo", "output", "report"),
+    },
+    short={"output": "-o"},
+    metavars={
+        **METAVARS, "concurrency": "N,...", "rate": "REQUESTS,...", "batch_size": "ROWS,...",
+        "duration": "TIME", "warmup": "TIME", "max_duration": "TIME", "min_requests": "N",
+        "max_drift": "P%", "max_client_share": "P%", "seed": "N", "slo": "METRIC=VALUE",
+        "output": "FILE.arrow",
+    },
+)  # fmt: skip
+bench = as_function(COMMAND)
