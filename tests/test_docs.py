@@ -11,6 +11,7 @@ import pytest
 import write_command_reference
 
 import batchscore
+from batchscore.bench.options import BenchConfig
 from batchscore.config import EndpointConfig, RescoreConfig, ScoreConfig
 
 ROOT = Path(__file__).parents[1]
@@ -65,7 +66,7 @@ def test_every_option_is_in_the_reference():
     text = (ROOT / "docs" / "commands.md").read_text()
     for name in {
         info.alias or name
-        for model in (EndpointConfig, ScoreConfig, RescoreConfig)
+        for model in (EndpointConfig, ScoreConfig, RescoreConfig, BenchConfig)
         for name, info in model.model_fields.items()
     }:
         # An argument, Python's alone, tables of TOML.

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from batchscore.bench.slo import Slo
 from batchscore.config import EndpointConfig, InputConfig, Many, Paths, ScoreConfig, configured
@@ -72,6 +72,14 @@ class BenchConfig(EndpointConfig, InputConfig):
         description="what each load has to keep, else the exit code is 3, may be repeated: "
         "p99=100ms (also mean, max), throughput=500rows/s, errors=1%",
     )
+    compare: Path | None = Field(
+        None, description="an earlier --report FILE.json, to tell what changed since"
+    )
+    max_regression: Share | None = Field(
+        None,
+        gt=0,
+        description="with --compare: how much worse a load may have got, else the exit code is 3",
+    )
     output: Path | None = Field(None, description="write the requests, a row each, to an .arrow")
     report: Paths = Field((), description="write the figures to a .json file, may be repeated")
 
@@ -81,6 +89,12 @@ class BenchConfig(EndpointConfig, InputConfig):
         for text in value:
             Slo.parse(text)
         return value
+
+    @model_validator(mode="after")
+    def _something_to_regress_from(self) -> Self:
+        if self.max_regression is not None and self.compare is None:
+            raise ValueError("--max-regression needs --compare, the report to compare with")
+        return self
 
     @field_validator("output")
     @classmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
+from batchscore.bench.compare import CONFIDENCE
 from batchscore.bench.figures import known
 from batchscore.version import __version__
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from batchscore.bench.cells import Cell
+    from batchscore.bench.compare import Change
     from batchscore.bench.slo import Slo
 
 SCHEMA_VERSION = 1
@@ -59,10 +62,14 @@ class BenchReport:
     """How a bench went. ``as_dict`` is the JSON of ``--report``; times are in seconds.
 
     Attributes:
-        status: ``ok``, ``invalid``, ``failed``, ``slo_missed``, or as in a job's report.
+        status: ``ok``, ``invalid``, ``failed``, ``slo_missed``,
+            ``regressed``, or as in a job's report.
         exit_code: what the command exits with.
         message: why it is not ``ok``.
         cells: the loads, in the order they were measured.
+        compared_with: what the earlier report says of itself.
+        changes: what became of its loads.
+        max_regression: how much worse one may have got; None: as much as it likes.
         reuse: the places of a load with different and with the same rows, and how much less time
             the latter took.
     """
@@ -77,6 +84,9 @@ class BenchReport:
     cells: list[Cell] = field(default_factory=list)
     slo: list[SloResult] = field(default_factory=list)
     reuse: dict[str, object] | None = None
+    compared_with: dict[str, object] | None = None
+    changes: list[Change] = field(default_factory=list)
+    max_regression: float | None = None
 
     def as_dict(self) -> dict[str, object]:
         """The report as JSON-ready values."""
@@ -96,8 +106,21 @@ class BenchReport:
             "slo": [result.as_dict() for result in self.slo],
             "find_max": None,
             "reuse": self.reuse,
-            "comparison": None,
+            "comparison": self._comparison(),
         }
+
+    @property
+    def regressions(self) -> list[Change]:
+        """What got worse by more than it may."""
+        most = math.inf if self.max_regression is None else self.max_regression
+        return [change for change in self.changes if change.is_regression(most)]
+
+    def _comparison(self) -> dict[str, object] | None:
+        if self.compared_with is None:
+            return None
+        most = math.inf if self.max_regression is None else self.max_regression
+        cells = [change.as_dict(most) for change in self.changes]
+        return {"old": self.compared_with, "confidence": CONFIDENCE, "cells": cells}
 
     def write(self, paths: Iterable[Path]) -> None:
         """Write the report as JSON; raises ``OSError``."""

@@ -9,11 +9,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from operator import attrgetter
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from batchscore.batches import INVALID_INPUT
 from batchscore.bench.bodies import Bodies, encoded_rows, make_bodies
 from batchscore.bench.cells import Cell, Measured
+from batchscore.bench.compare import changes, key_of, read_report
 from batchscore.bench.figures import drift, windows
 from batchscore.bench.load import Closed, Load, Open, generated, measured_stretch
 from batchscore.bench.report import BenchReport, SloResult, write_requests
@@ -46,6 +47,7 @@ from batchscore.scoring.pipeline import first_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from batchscore.bench.load import Traffic
     from batchscore.bench.options import BenchConfig
@@ -97,9 +99,12 @@ async def bench(config: BenchConfig, display: Display) -> BenchReport:
     report = BenchReport(datetime.now(UTC).isoformat(timespec="milliseconds"))
     report.options = _shown(config)
     _check_places(config)
+    old = None if config.compare is None else _earlier(config, config.compare)
     try:
         report.endpoint = Endpoint.parse(config.url).shown
         await _measured(config, report, display)
+        if old is not None:
+            _compare(config, report, old)
         _judge(config, report)
     except BaseException as error:
         report.exit_code = exit_code_of(error)
@@ -115,6 +120,22 @@ async def bench(config: BenchConfig, display: Display) -> BenchReport:
     except OSError as error:
         raise OutputError(f"cannot write {error.filename!r}: {error.strerror}") from error
     return report
+
+
+def _earlier(config: BenchConfig, path: Path) -> dict[str, Any]:
+    """The report to compare with; raises ``UsageError`` where no load of it is measured now."""
+    old = read_report(path)
+    planned = [
+        {"load": load.as_dict(), "batch_size": size}
+        for load in loads(config)
+        for size in config.batch_size
+    ]
+    if not {key_of(cell) for cell in planned} & {key_of(cell) for cell in old["cells"]}:
+        raise UsageError(
+            f"--compare: {str(path)!r} has none of the loads to be measured; give the same "
+            "--concurrency or --rate, and --batch-size"
+        )
+    return old
 
 
 def _write(config: BenchConfig, report: BenchReport) -> None:
@@ -350,6 +371,22 @@ def _judge(config: BenchConfig, report: BenchReport) -> None:
         report.status, report.exit_code = "slo_missed", EXIT_FAILED_ROWS
         texts = dict.fromkeys(result.slo.text for result in missed)
         report.message = f"missed: {', '.join(texts)}"
+    elif report.regressions:
+        worst = max(report.regressions, key=lambda change: abs(change.change))
+        cell = report.cells[worst.cell]
+        report.status, report.exit_code = "regressed", EXIT_FAILED_ROWS
+        report.message = (
+            f"regressed: {worst.metric} by {worst.change:+.1%} ({worst.low:+.1%} to "
+            f"{worst.high:+.1%}) at {cell.measured.load}, {cell.measured.batch_size} rows"
+        )
+
+
+def _compare(config: BenchConfig, report: BenchReport, old: dict[str, Any]) -> None:
+    """What became of the loads of an earlier report."""
+    report.max_regression = config.max_regression
+    names = ("started_at", "version", "endpoint", "environment", "status")
+    report.compared_with = {name: old.get(name) for name in names}
+    report.changes = changes(old["cells"], [cell.as_dict() for cell in report.cells], config.seed)
 
 
 @contextmanager

@@ -53,6 +53,15 @@ def _print_table(report: BenchReport) -> None:
     TERMINAL.table(table, _TABLE_WIDTH)
     if report.reuse is not None and isinstance(ratio := report.reuse["ratio"], float):
         TERMINAL.data(f"\nthe same rows in each request: {ratio:.0%} of the service time (p50)\n")
+    if report.changes:
+        TERMINAL.data("\n")
+    for change in report.changes:
+        cell = report.cells[change.cell]
+        where = f"{cell.measured.load}, {cell.measured.batch_size} rows"
+        TERMINAL.data(
+            f"{change.change:+.1%} ({change.low:+.1%} to {change.high:+.1%})  {change.metric}"
+            f"  ({where})\n"
+        )
     if report.slo:
         TERMINAL.data("\n")
     for result in report.slo:
@@ -116,14 +125,14 @@ COMMAND = Command(
         ),
         "Sending": ("timeout", "max_attempts", "max_response_bytes"),
         "Deployment": DEPLOYMENT,
-        "Output": ("slo", "output", "report"),
+        "Output": ("slo", "compare", "max_regression", "output", "report"),
     },
     short={"output": "-o"},
     metavars={
         **METAVARS, "concurrency": "N,...", "rate": "REQUESTS,...", "batch_size": "ROWS,...",
         "duration": "TIME", "warmup": "TIME", "max_duration": "TIME", "min_requests": "N",
         "max_drift": "P%", "max_client_share": "P%", "seed": "N", "slo": "METRIC=VALUE",
-        "output": "FILE.arrow",
+        "output": "FILE.arrow", "compare": "OLD.json", "max_regression": "P%",
     },
 )  # fmt: skip
 bench = as_function(COMMAND)

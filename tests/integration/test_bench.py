@@ -182,7 +182,7 @@ def test_a_client_that_cannot_keep_up_makes_the_run_invalid(tmp_path, load):
     assert "the client was the bottleneck" in (report.message or "")
     reasons = " ".join(report.cells[0].why_invalid)
     assert "busy for" in reasons
-    assert ("late" in reasons) is ("rate" in load)
+    assert ("late (p99)" in reasons) is ("rate" in load)
 
 
 def test_the_same_rows_show_whether_the_server_caches(tmp_path):
@@ -251,3 +251,23 @@ def test_a_refused_token_ends_the_bench_and_is_reported(tmp_path):
     written = json.loads(path.read_text())
     assert (written["status"], written["exit_code"], written["cells"]) == ("stopped", 1, [])
     assert "wrong" not in path.read_text()
+
+
+def test_a_server_that_got_slower_is_a_regression(tmp_path):
+    """Beside an earlier report, twice the delay is exit code 3, and the change is told."""
+    old, new = tmp_path / "old.json", tmp_path / "new.json"
+    with FaultServer(*LINEAR, delay_s=0.02) as server:
+        measure(tmp_path, server.url, concurrency=1, report=str(old), duration=2.0)
+        server.delay_s = 0.06
+        report = measure(
+            tmp_path, server.url, concurrency=1, report=str(new), compare=str(old),
+            max_regression=0.05, duration=2.0,
+        )  # fmt: skip
+    assert (report.exit_code, report.status) == (3, "regressed")
+    comparison = json.loads(new.read_text())["comparison"]
+    found = {item["metric"]: item for item in comparison["cells"]}
+    assert found["response_s.p50"]["is_regression"]
+    assert 0 < found["response_s.p50"]["low"] <= found["response_s.p50"]["change"]
+    assert found["goodput_rows_per_s"]["change"] < -0.3
+    with pytest.raises(UsageError, match="none of the loads"):
+        measure(tmp_path, server.url, concurrency=2, compare=str(old))

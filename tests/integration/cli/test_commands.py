@@ -402,3 +402,25 @@ def test_a_closed_standard_error_changes_nothing(tmp_path: Path) -> None:
         check=False,
     )
     assert (done.returncode, done.stdout, done.stderr) == (2, b"", b"")
+
+
+def test_bench_prints_a_table_and_its_exit_code_tells_of_objectives(
+    batchscore: Command, penguins: str, tmp_path: Path
+) -> None:
+    """The table goes to standard output, the progress to standard error, a miss is exit code 3."""
+    (tmp_path / "rows.csv").write_text(ROWS + ROWS.splitlines()[1] + "\n")
+    done = batchscore(
+        "bench", "rows.csv", "--url", penguins, "--rate", "10,20", "--arrivals", "constant",
+        "--batch-size", "1", "--duration", "1s", "--warmup", "0s", "--max-duration", "1s",
+        "--max-client-share", "100000%", "--max-drift", "1000%", "--slo", "throughput=1req/s",
+        "--slo", "throughput=900000req/s",
+    )  # fmt: skip
+    assert done.code == 3, done.err
+    assert "error: missed: throughput=900000req/s" in done.err
+    assert [
+        line.split()[:3] for line in done.out.splitlines() if "req/s  " in line and line[0] in "12"
+    ] == [
+        ["10", "req/s", "1"],
+        ["20", "req/s", "1"],
+    ]
+    assert "kept  throughput=1req/s" in done.out
