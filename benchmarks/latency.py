@@ -2,11 +2,12 @@
 
     python benchmarks/latency.py                          # half an hour, prints the table
     python benchmarks/latency.py --seconds 2 --rounds 1   # short
-    python benchmarks/latency.py --docs --nice -20        # writes docs/latency.json, docs/bench.md
+    python benchmarks/latency.py --docs --realtime        # as root: writes docs/latency.json
 
 The server has one worker and a queue (tests/queueing) and records when each request came and when
 its answer went. Every tool that is installed has its turn in each case, on the same server and
-core; rounds follow one another, and the figures are the medians of the rounds.
+core; rounds follow one another, and the figures are the medians of the rounds. --realtime keeps
+the other programs of the computer off both cores, but where an echo server would keep them busy.
 """
 
 from __future__ import annotations
@@ -66,7 +67,9 @@ class Case(NamedTuple):
         if self.rate is None:
             found = [theory.closed_response_s(self.service, self.concurrency, p) for p in SHARES]
             rate = theory.closed_requests_per_s(self.service, self.concurrency)
-            return _told(f"the sum of {self.concurrency} services", found, rate)
+            count = self.concurrency
+            name = "one service" if count == 1 else f"the sum of {count} services"
+            return _told(name, found, rate)
         if self.arrivals == "poisson":
             return _told(*_under_poisson(self.service, self.rate), self.rate)
         if isinstance(self.service, Exponential):
@@ -112,12 +115,13 @@ def turn(server: QueueServerProcess, case: Case, tool: str, seconds: int, folder
     extra: dict[str, Any] = {}
     if tool == ours.NAME:
         done = ours.run(load, folder, arrivals=case.arrivals, seed=SEED, cores=cores)
-        found = done.figures
-        extra = {"client_share_s": done.cell["client_share_s"], "valid": done.cell["valid"]}
+        found, cell = done.figures, done.cell
+        extra = {key: cell[key] for key in ("client_share_s", "valid", "why_invalid")}
+        records = server.records()[1:]  # The first is none of the load's.
     else:
         (chosen,) = (one for one in TOOLS if one.name == tool)
         found = chosen.run(load, cores=cores)
-    records = server.records()
+        records = server.records()
     truth = [record.response_s for record in records]
     took = records[-1].sent_s - records[0].arrived_s
     extra["truth_s"] = [percentile(truth, p) for p in SHARES]
@@ -138,12 +142,13 @@ def measured(options: argparse.Namespace) -> dict[str, Any]:
     """All turns of all rounds, as they stand in docs/latency.json."""
     cases = [case for case in CASES if not options.case or options.case in case.name]
     turns: dict[str, dict[str, list[Any]]] = {c.name: {t: [] for t in c.tools} for c in cases}
-    with (
-        tempfile.TemporaryDirectory() as text,
-        QueueServerProcess(ECHO, core=last_core()) as server,
-    ):
-        for number in range(options.rounds):
-            for case in cases:
+    for number in range(options.rounds):
+        for case in cases:
+            prefer(is_realtime=options.realtime and bool(case.service.mean_s))
+            with (
+                tempfile.TemporaryDirectory() as text,
+                QueueServerProcess(case.service, core=last_core()) as server,
+            ):
                 for tool in case.tools:
                     done = turn(server, case, tool, options.seconds, Path(text))
                     turns[case.name][tool].append(done)
@@ -151,7 +156,7 @@ def measured(options: argparse.Namespace) -> dict[str, Any]:
     return {
         "seconds": options.seconds,
         "rounds": options.rounds,
-        "nice": options.nice,
+        "realtime": options.realtime,
         "environment": environment(),
         "commands": commands(),
         "cases": [
@@ -160,14 +165,28 @@ def measured(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def prefer(*, is_realtime: bool) -> None:
+    """How the system shall treat this process, and those that it starts from now on."""
+    policy = os.SCHED_FIFO if is_realtime else os.SCHED_OTHER
+    os.sched_setscheduler(0, policy, os.sched_param(int(is_realtime)))
+
+
 def environment() -> dict[str, Any]:
     """The computer, and the versions of the tools."""
     return {
         "system": platform.platform(),
         "cores": os.cpu_count(),
+        "processor": processor(),
         "python": platform.python_version(),
         "tools": {tool.name: version(tool.name, tool.package) for tool in TOOLS if tool.is_there},
     }
+
+
+def processor() -> str:
+    """Its name, where the system tells."""
+    told = Path("/proc/cpuinfo").read_text().splitlines() if sys.platform == "linux" else []
+    names = [line.partition(":")[2].strip() for line in told if line.startswith("model name")]
+    return names[0] if names else platform.machine()
 
 
 def version(name: str, package: str) -> str:
@@ -198,9 +217,23 @@ def _plain(words: list[str], folder: str) -> str:
 # The table
 
 
-def tables(figures: dict[str, Any]) -> str:
-    """One table a case: a line a tool, the server's own record beside it, theory last."""
-    return "\n\n".join(_case_table(case) for case in figures["cases"])
+def page(figures: dict[str, Any]) -> str:
+    """The computer, a table a case, and the commands that made them."""
+    where, rounds = figures["environment"], figures["rounds"]
+    versions = ", ".join(f"{name} {version}" for name, version in where["tools"].items())
+    how = "one round" if rounds == 1 else f"medians of {rounds} rounds"
+    begin = (
+        f"Each turn {figures['seconds']} s, {how}, on {where['cores']} cores of an "
+        f"{where['processor']}, Python {where['python']}; {versions}."
+    )
+    return "\n\n".join(
+        [
+            begin,
+            *(_case_table(case) for case in figures["cases"]),
+            "Behind each line is one of these commands, with the number in flight of its case:",
+            "```console\n" + "\n".join(f"$ {line}" for line in figures["commands"]) + "\n```",
+        ]
+    )
 
 
 def _case_table(case: dict[str, Any]) -> str:
@@ -241,15 +274,14 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=10, help="of each turn")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--case", help="only cases that have this in their names")
-    parser.add_argument("--nice", type=int, default=0, help="of everything; below 0 needs root")
+    parser.add_argument("--realtime", action="store_true", help="before other programs; as root")
     parser.add_argument("--json", type=Path, help="write the figures here")
     parser.add_argument("--docs", action="store_true", help="write docs/latency.json")
     options = parser.parse_args()
-    os.nice(options.nice)
     figures = measured(options)
     for path in filter(None, [options.json, DOCS / "latency.json" if options.docs else None]):
         path.write_text(json.dumps(figures, indent=1) + "\n")
-    print(tables(figures))
+    print(page(figures))
 
 
 if __name__ == "__main__":

@@ -5,18 +5,19 @@ changes both alike. Theory holds for what came of chance, and is compared within
 interval of the run itself.
 """
 
-import statistics
+import itertools
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from batchscore.bench.schedule import arrivals
 from queueing import Bimodal, Exponential, Fixed, QueueServerProcess, ours, theory
 from queueing.process import last_core
 from queueing.simulated import batch_means, percentile, waits_s
 from queueing.tools import SHARES, Load
 
-SECONDS = 8
+SECONDS, SEED = 6, 11
 RATE = 100.0
 CASES = {
     "closed, fixed": (Fixed(0.010), None),
@@ -26,7 +27,6 @@ CASES = {
     "M/G/1": (Bimodal(short_s=0.002, long_s=0.017, long_share=0.2), RATE),
 }
 CLIENTS = 4
-OPEN = [name for name, (_, rate) in CASES.items() if rate]
 
 
 class Seen:
@@ -36,7 +36,7 @@ class Seen:
         self.service, self.rate = CASES[name]
         with QueueServerProcess(self.service, core=last_core()) as server:
             load = Load(server.url, CLIENTS, SECONDS, self.rate)
-            self.run = ours.run(load, folder, arrivals="poisson", seed=11)
+            self.run = ours.run(load, folder, arrivals="poisson", seed=SEED)
             # The first request completes what is known of the model; it is none of the load's.
             self.records = server.records()[1:]
         # Equal ranks are the same request, as the queue keeps its order; where two were sent at
@@ -77,34 +77,44 @@ def test_what_happened_before_is_told_as_before(seen):
     assert least.max() <= most.min()
 
 
-def test_the_median_is_the_servers_own(seen):
-    """Where a response takes 5 ms or more, half of them differ from the truth by below a tenth."""
-    truth = statistics.median(seen.truth("response_s"))
-    told = seen.run.cell["service_s"]["p50"]
-    assert truth <= told * 1.01  # The histogram has its own resolution.
-    assert told < truth * 1.1 + 0.0005
+def test_half_of_the_requests_are_told_as_the_server_saw_them(seen):
+    """The median difference is below a tenth of the truth, beside the share that the run states."""
+    truth = seen.truth("response_s")
+    more = np.median(seen.column("service_s") - truth)
+    assert more < 0.1 * np.median(truth) + seen.run.cell["client_share_s"]
 
 
 def test_percentiles_are_those_of_the_requests(seen):
-    """What the report says are percentiles of the very requests that it wrote down."""
+    """What the report says are percentiles, to the next rank, of what it wrote down."""
     measured = seen.requests.filter(seen.requests["measured"])
     for kind in ("response_s", "service_s"):
-        values = measured[kind].to_pylist()
+        values = sorted(measured[kind].to_pylist())
         for share in SHARES:
             told = seen.run.cell[kind][f"p{share * 100:.0f}"]
-            assert told == pytest.approx(percentile(values, share), rel=0.01)
+            rank = values.index(percentile(values, share))
+            low, high = values[rank - 1], values[min(rank + 1, len(values) - 1)]
+            assert low * 0.99 <= told <= high * 1.01, (kind, share)
+
+
+def test_requests_are_to_be_sent_when_the_seed_says(seen):
+    """The schedule of an open loop knows nothing of answers; a closed loop has none but itself."""
+    intended = np.sort(seen.column("intended_s"))
+    if seen.rate:
+        times = itertools.islice(arrivals(seen.rate, "poisson", SEED), len(intended))
+        planned = np.fromiter(times, float)
+        assert np.allclose(intended - intended[0], planned - planned[0], atol=1e-6)
+        assert (seen.column("sent_s") >= seen.column("intended_s")).all()
+    else:
+        assert np.allclose(intended, seen.column("sent_s"), atol=1e-6)
 
 
 def test_response_counts_from_when_a_request_was_to_be_sent(seen):
     """A response holds all of the queue that its intended time would have met at this server."""
-    if not seen.rate:
-        assert np.allclose(seen.column("response_s"), seen.column("service_s"), atol=0.05)
-        return
+    told = seen.column("last_byte_s") - seen.column("intended_s")
+    assert np.allclose(told, seen.column("response_s"), atol=1e-6)
     intended = np.sort(seen.column("intended_s"))
     services = seen.truth("end_s") - seen.truth("start_s")
     least = np.array(waits_s(intended, services)) + services
-    told = seen.column("last_byte_s") - seen.column("intended_s")
-    assert np.allclose(told, seen.column("response_s"), atol=1e-6)
     # The k-th answer cannot come before the k-th of a queue that nothing delayed.
     ended = np.sort(seen.column("last_byte_s"))
     assert (ended - (intended + least)).min() > -1e-6
