@@ -105,7 +105,7 @@ def changes(
             pair = [_by_window(each, metric) for each in (before, cell)]
             if min(map(len, pair)) < _LEAST_WINDOWS or not pair[0].mean() > 0:
                 continue
-            low, high = _interval(*pair, dice)
+            low, high = bootstrapped(pair[0], pair[1], dice)
             olds, news = (float(values.mean()) for values in pair)
             found.append(Change(number, metric, olds, news, low, high))
     return found
@@ -127,15 +127,22 @@ def _by_window(cell: Mapping[str, Any], metric: str) -> npt.NDArray[np.float64]:
     return np.array([value for value in values if value is not None and math.isfinite(value)])
 
 
-def _interval(
+def bootstrapped(
     old: npt.NDArray[np.float64], new: npt.NDArray[np.float64], dice: np.random.Generator
 ) -> tuple[float, float]:
     """Bootstrap of the windows: neighbouring requests wait for each other, windows hardly."""
-    means = [
-        values[dice.integers(0, len(values), (_RESAMPLES, len(values)))].mean(axis=1)
-        for values in (old, new)
-    ]
+    means = [resampled_means(values, dice) for values in (old, new)]
     ratios = means[1] / np.maximum(means[0], 1e-12) - 1
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(ratios, (tail, 1 - tail))
     return float(low), float(high)
+
+
+def resampled_means(
+    values: npt.NDArray[np.float64], dice: np.random.Generator
+) -> npt.NDArray[np.float64]:
+    """The means of many samples drawn from values: how far the mean could have been off."""
+    means: npt.NDArray[np.float64] = values[
+        dice.integers(0, len(values), (_RESAMPLES, len(values)))
+    ].mean(axis=1)
+    return means

@@ -72,6 +72,11 @@ class BenchConfig(EndpointConfig, InputConfig):
         description="what each load has to keep, else the exit code is 3, may be repeated: "
         "p99=100ms (also mean, max), throughput=500rows/s, errors=1%",
     )
+    find_max: bool = Field(
+        False,
+        description="search for the highest rate that keeps every --slo, with the first "
+        "--batch-size, and beginning at the first --rate",
+    )
     compare: Path | None = Field(
         None, description="an earlier --report FILE.json, to tell what changed since"
     )
@@ -94,6 +99,12 @@ class BenchConfig(EndpointConfig, InputConfig):
     def _something_to_regress_from(self) -> Self:
         if self.max_regression is not None and self.compare is None:
             raise ValueError("--max-regression needs --compare, the report to compare with")
+        return self
+
+    @model_validator(mode="after")
+    def _something_to_keep(self) -> Self:
+        if self.find_max and not self.slo:
+            raise ValueError("--find-max needs --slo, what the rate has to keep")
         return self
 
     @field_validator("output")

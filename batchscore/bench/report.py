@@ -22,9 +22,11 @@ if TYPE_CHECKING:
 
     from batchscore.bench.cells import Cell
     from batchscore.bench.compare import Change
+    from batchscore.bench.find_max import Search
     from batchscore.bench.slo import Slo
 
 SCHEMA_VERSION = 1
+_MARK = "batchscore.bench"
 _MOMENTS = ("connect_began", "connected", "sent", "first_byte", "last_byte", "decoded")
 
 
@@ -67,6 +69,8 @@ class BenchReport:
         exit_code: what the command exits with.
         message: why it is not ``ok``.
         cells: the loads, in the order they were measured.
+        search: how the highest rate was found, where it was looked for.
+        seed: of the resampling.
         compared_with: what the earlier report says of itself.
         changes: what became of its loads.
         max_regression: how much worse one may have got; None: as much as it likes.
@@ -84,6 +88,8 @@ class BenchReport:
     cells: list[Cell] = field(default_factory=list)
     slo: list[SloResult] = field(default_factory=list)
     reuse: dict[str, object] | None = None
+    search: Search | None = None
+    seed: int = 1
     compared_with: dict[str, object] | None = None
     changes: list[Change] = field(default_factory=list)
     max_regression: float | None = None
@@ -104,7 +110,7 @@ class BenchReport:
             "environment": environment(),
             "cells": [cell.as_dict() for cell in self.cells],
             "slo": [result.as_dict() for result in self.slo],
-            "find_max": None,
+            "find_max": None if self.search is None else self.search.as_dict(self.seed),
             "reuse": self.reuse,
             "comparison": self._comparison(),
         }
@@ -152,7 +158,7 @@ def _processor() -> str:
 
 
 def write_requests(cells: Sequence[Cell], path: Path) -> None:
-    """Write every request, those of the warm-up too, as a row of an Arrow IPC file.
+    """Write every request of the loads, those of the warm-up too, as a row of an Arrow file.
 
     Times are seconds from the beginning of the load's measured stretch, null where a request did
     not come so far.
@@ -161,11 +167,18 @@ def write_requests(cells: Sequence[Cell], path: Path) -> None:
         OSError: it cannot be written.
     """
     tables = [_table(number, cell) for number, cell in enumerate(cells)]
-    with pa.OSFile(str(path), "wb") as file:
-        schema = tables[0].schema if tables else pa.schema([])
-        with pa.ipc.new_file(file, schema) as writer:
-            for table in tables:
-                writer.write_table(table)
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, tables[0].schema) as writer:
+        for table in tables:
+            writer.write_table(table)
+
+
+def is_of_bench(path: Path) -> bool:
+    """Whether a file holds the requests of an earlier bench, which a new one may replace."""
+    try:
+        with pa.OSFile(str(path)) as file, pa.ipc.open_file(file) as reader:
+            return _MARK.encode() in (reader.schema.metadata or {})
+    except (OSError, pa.ArrowInvalid):
+        return False
 
 
 def _table(number: int, cell: Cell) -> pa.Table:
@@ -203,7 +216,7 @@ def _table(number: int, cell: Cell) -> pa.Table:
         "status": pa.array(status, mask=status == 0),
         "error": pa.array([error or None for error in samples.errors.tolist()], pa.string()),
     }
-    return pa.table(columns)
+    return pa.table(columns).replace_schema_metadata({_MARK: __version__})
 
 
 def _difference(later: np.ndarray, earlier: np.ndarray) -> pa.Array:

@@ -49,10 +49,19 @@ def _print_table(report: BenchReport) -> None:
     for cell in report.cells:
         table.add_row(*_row(cell))
     endpoint = f"{report.endpoint}, protocol {report.protocol}"
-    TERMINAL.data(f"{endpoint}; times in ms, from the intended send\n\n")
-    TERMINAL.table(table, _TABLE_WIDTH)
+    TERMINAL.data(f"{endpoint}; times in ms, from the intended send\n")
+    if report.cells:
+        TERMINAL.data("\n")
+        TERMINAL.table(table, _TABLE_WIDTH)
     if report.reuse is not None and isinstance(ratio := report.reuse["ratio"], float):
         TERMINAL.data(f"\nthe same rows in each request: {ratio:.0%} of the service time (p50)\n")
+    if report.search is not None and (best := report.search.best) is not None:
+        found = report.search.as_dict(report.seed)
+        high = f"{high:,.0f}" if isinstance(high := found["high"], float) else "more"
+        TERMINAL.data(
+            f"\nhighest throughput: {found['rows_per_s']:,.0f} rows/s ({found['low']:,.0f} to "
+            f"{high}), at {best.cell.measured.load}, {best.cell.measured.batch_size} rows\n"
+        )
     if report.changes:
         TERMINAL.data("\n")
     for change in report.changes:
@@ -125,7 +134,7 @@ COMMAND = Command(
         ),
         "Sending": ("timeout", "max_attempts", "max_response_bytes"),
         "Deployment": DEPLOYMENT,
-        "Output": ("slo", "compare", "max_regression", "output", "report"),
+        "Output": ("slo", "find_max", "compare", "max_regression", "output", "report"),
     },
     short={"output": "-o"},
     metavars={

@@ -15,15 +15,16 @@ if TYPE_CHECKING:
     from batchscore.bench.cells import Cell
 
 _WIDTH = 24
+_EVERY_S = 1.0
 
 
 class BenchDisplay:
-    """Shows a bench; see ``batchscore.bench.run.Display``."""
+    """Shows a bench; see ``batchscore.bench.measure.Display``."""
 
     def __init__(self, console: Console | None, *, has_lines: bool) -> None:
         self._has_lines = has_lines and console is None
         self._live: Live | None = None
-        self._load, self._expected_s = "", 1.0
+        self._load, self._expected_s, self._next_s = "", 1.0, 0.0
         if console is not None:
             # Drawn when it is told to: a thread of its own would take time from the load.
             self._live = Live(Text(""), console=console, auto_refresh=False, transient=True)
@@ -31,14 +32,17 @@ class BenchDisplay:
 
     def on_load(self, number: int, of: int, text: str, expected_s: float) -> None:
         """A load begins."""
-        self._load, self._expected_s = f"{number}/{of}  {text}", expected_s
+        self._next_s = 0.0
+        self._load, self._expected_s = f"{number}/{of}  {text}" if of else text, expected_s
         if self._has_lines:
             TERMINAL.note(f"{self._load}, {expected_s:g} s")
 
     def on_tick(self, seconds: float, done: int, failed: int, in_flight: int) -> None:
         """A load goes on."""
-        if self._live is None:
+        if self._live is None or seconds < self._next_s:
             return
+        # Drawing takes a millisecond in which no answer is read.
+        self._next_s = seconds + _EVERY_S
         filled = min(_WIDTH, int(_WIDTH * seconds / self._expected_s))
         line = f"{'━' * filled}{'╺' * (_WIDTH - filled)}  {self._load}  {seconds:.0f} s  "
         line += f"{done:,} requests  {in_flight} in flight"

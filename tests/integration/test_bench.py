@@ -14,9 +14,10 @@ import pytest
 from faultserver import LINEAR, FaultServer, RequestInfo, faults
 
 from batchscore.bench.cells import Cell
+from batchscore.bench.measure import Display
 from batchscore.bench.options import BenchConfig
 from batchscore.bench.report import BenchReport
-from batchscore.bench.run import Display, bench
+from batchscore.bench.run import bench
 from batchscore.config import configured
 from batchscore.errors import BatchscoreError, InputError, RefusedError, UsageError
 
@@ -271,3 +272,33 @@ def test_a_server_that_got_slower_is_a_regression(tmp_path):
     assert found["goodput_rows_per_s"]["change"] < -0.3
     with pytest.raises(UsageError, match="none of the loads"):
         measure(tmp_path, server.url, concurrency=2, compare=str(old))
+
+
+def test_the_highest_rate_of_one_worker_is_what_its_service_time_allows(tmp_path):
+    """A worker that takes 40 ms a request serves 25 a second, and no more are found to be kept."""
+    with FaultServer(*LINEAR, delay_s=0.04, capacity=1) as server:
+        report = measure(
+            tmp_path, server.url, rate=5, arrivals="constant", find_max=True, slo=["p90=400ms"],
+            batch_size=1, duration=1.5, max_duration=1.5, report=str(tmp_path / "bench.json"),
+        )  # fmt: skip
+    assert report.search is not None
+    assert report.search.best is not None
+    # A backlog of a second and a half does not reach 400 ms until the rate is above by a third.
+    assert 10 <= report.search.best.rate <= 40
+    found = json.loads((tmp_path / "bench.json").read_text())["find_max"]
+    assert found["low"] <= found["rows_per_s"] <= found["high"]
+    assert len(found["steps"]) == len(report.search.steps)
+
+
+def test_an_output_of_another_command_is_not_replaced(tmp_path):
+    """Requests of an earlier bench are replaced, whatever else stands there is not."""
+    out = tmp_path / "out.arrow"
+    with FaultServer(*LINEAR) as server:
+        for _ in range(2):
+            measure(tmp_path, server.url, concurrency=1, output=str(out), duration=0.2)
+        table = pa.table({"predicted_y": [1.0]})
+        with pa.OSFile(str(out), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+            writer.write_table(table)
+        with pytest.raises(UsageError, match="holds no requests of a bench"):
+            measure(tmp_path, server.url, concurrency=1, output=str(out), duration=0.2)
+    assert read_arrow(out).equals(table)
