@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "benchmarks")]
 
-from plot import plot  # noqa: E402 - the folders above hold scripts, not packages
+from latency import page as latency_page  # noqa: E402 - the folders above hold scripts
+from plot import plot  # noqa: E402
 from run import table as benchmark_table  # noqa: E402
 from simulate_overload import table as overload_table  # noqa: E402
 from write_command_reference import reference  # noqa: E402
@@ -43,7 +44,9 @@ def with_table(page: Path, table: str) -> str:
 def generated(docs: Path) -> dict[str, Callable[[], str]]:
     """The pages of the folder that are generated, by name, and what makes each of them."""
     figures = json.loads((docs / "benchmarks.json").read_text(encoding="utf-8"))
+    latencies = json.loads((docs / "latency.json").read_text(encoding="utf-8"))
     return {
+        "bench.md": lambda: with_table(docs / "bench.md", latency_page(latencies)),
         "commands.md": reference,
         "overload.md": lambda: with_table(docs / "overload.md", overload_table()),
         "benchmarks.md": lambda: with_table(docs / "benchmarks.md", benchmark_table(figures)),
