@@ -27,14 +27,14 @@ from batchscore.report_page.markup import (
     tiles,
 )
 from batchscore.report_page.parts import Report, figures, head, surroundings
-from batchscore.report_page.scales import clock_text, number_text, seconds_text
+from batchscore.report_page.scales import clock_text, number_text, percent_text, seconds_text
 from batchscore.report_page.style import LINES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 NOTHING = "-"
-_PERCENT = Axis("percentile", lambda p: f"{p:.6g}%", "nines")
+_PERCENT = Axis("percentile", percent_text, "nines")
 _LATENCY = Axis("latency", seconds_text, "log")
 _TIME = Axis("time since the start of the measurement", clock_text)
 

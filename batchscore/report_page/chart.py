@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 NARROW, WIDE = (336, 250), (580, 330)
-_TOP, _BOTTOM = 26, 42
+_TOP, _BOTTOM = 26, 46
 _MOST_POINTS = 600
 _MOST_MARKERS = 24
 _MOST_HITS = 60
@@ -188,7 +188,7 @@ def _grid(horizontal: Scale, vertical: Scale) -> list[Markup]:
     for value, text in horizontal.ticks:
         x = horizontal(value)
         parts.append(element("path", d=f"M{x:.1f} {bottom:.1f}V{top:.1f}", class_="grid"))
-        parts.append(_label(x, bottom + 16, text, "middle"))
+        parts.append(_label(x, bottom + 19, text, "middle"))
     box = f"M{left:.1f} {top:.1f}V{bottom:.1f}H{right:.1f}"
     return [*parts, element("path", d=box, class_="grid frame")]
 

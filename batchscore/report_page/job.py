@@ -8,7 +8,16 @@ from typing import Any
 from batchscore.endpoint import redacted
 from batchscore.observers import count_text, duration_text
 from batchscore.report_page.chart import Axis, Chart, Line
-from batchscore.report_page.markup import Markup, document, element, facts, section, table, tiles
+from batchscore.report_page.markup import (
+    Markup,
+    document,
+    element,
+    facts,
+    joined,
+    section,
+    table,
+    tiles,
+)
 from batchscore.report_page.parts import Report, figures, head, surroundings
 from batchscore.report_page.scales import clock_text, number_text, seconds_text
 
@@ -108,24 +117,41 @@ def _retry_lines(history: list[dict[str, Any]]) -> list[Line]:
 def _failed(report: Report) -> Markup:
     examples = report.get("failed_examples") or {}
     counts = report.get("failed_rows") or {}
-    where = "row, of those sent again" if report.get("kind") == "rescore" else "row, from 1"
-    rows: list[tuple[object, ...]] = []
-    for code, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
-        told = examples.get(code) or [{"row": "", "text": "of an earlier run"}]
-        for place, example in enumerate(told):
-            first = (code, f"{count:,}") if place == 0 else ("", "")
-            rows.append((*first, example["row"], element("div", example["text"], class_="say")))
-    return table(("error", "rows", where, "what was said"), rows, numbers=(1, 2))
+    # Of a rescore the place in the file is not known, only the place among the rows that were sent.
+    word = "row sent" if report.get("kind") == "rescore" else "row"
+    parts = []
+    for code, count in _ordered(counts):
+        parts.append(
+            element("h3", f"{code}: {count:,} {'row' if count == 1 else 'rows'}", class_="error")
+        )
+        told = [
+            element("li", element("b", f"{word} {example['row']:,}: "), example["text"])
+            for example in examples.get(code) or []
+        ]
+        parts.append(
+            element("ul", *told, class_="told")
+            if told
+            else element("p", "All of them failed in an earlier run.", class_="soft")
+        )
+    if parts:
+        note = "The first rows of each kind, counted from 1; the output tells of all."
+        parts.append(element("p", note, class_="soft"))
+    return joined(parts)
+
+
+def _ordered(counts: dict[str, int]) -> list[tuple[str, int]]:
+    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
 
 
 def _counts(counts: dict[str, int], what: str) -> Markup:
-    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    return table(("cause", what), [(code, f"{n:,}") for code, n in ordered], numbers=(1,))
+    rows = [(code, f"{count:,}") for code, count in _ordered(counts)]
+    return table(("cause", what), rows, numbers=(1,))
 
 
 def _latency(report: Report) -> Markup:
     points = [(k, v) for k, v in (report.get("latency_s") or {}).items() if v is not None]
-    return table([k for k, _ in points], [[seconds_text(v) for _, v in points]] if points else [])
+    rows = [[seconds_text(value) for _, value in points]] if points else []
+    return table([name for name, _ in points], rows, numbers=range(len(points)))
 
 
 def _summary(report: Report) -> dict[str, object]:

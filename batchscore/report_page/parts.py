@@ -76,10 +76,10 @@ def surroundings(report: Report) -> Markup:
 
 
 def _words(values: Mapping[str, Any]) -> dict[str, str]:
-    return {
-        name.replace("_", " "): value
-        if isinstance(value, str)
-        else json.dumps(value, ensure_ascii=False)
-        for name, value in values.items()
-        if value is not None
-    }
+    return {name.replace("_", " "): _word(value) for name, value in values.items()}
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(_word, value))
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -61,6 +61,8 @@ def logarithmic(
     # Only as much of the first and last decade as is needed.
     start = max((v for v in values if v <= low * (1 + 1e-9)), default=values[0])
     end = min((v for v in values if v >= high * (1 - 1e-9)), default=values[-1])
+    if start == end:
+        end = next(v for v in values if v > start)
     kept = [v for v in values if start <= v <= end]
     return Scale(start, end, start_px, end_px, math.log10, _texts(kept, text))
 
@@ -84,7 +86,7 @@ def nines(highest: float, start_px: float, end_px: float) -> Scale:
     values = [p for p in named if p <= highest]
     if highest - values[-1] > 1e-9:
         values.append(highest)
-    ticks = [(float(v), f"{v:g}%") for v in values]
+    ticks = [(float(v), percent_text(v)) for v in values]
     scale = Scale(0.0, highest, start_px, end_px, log_nines, ())
     return Scale(0.0, highest, start_px, end_px, log_nines, uncrowded(ticks, scale))
 
@@ -114,6 +116,12 @@ def _full(span: float, parts: float) -> float:
 
 def _texts(values: Sequence[float], text: Callable[[float], str]) -> tuple[tuple[float, str], ...]:
     return tuple((value, text(value)) for value in values)
+
+
+def percent_text(percent: float) -> str:
+    """A percentile with as many digits as tell it from 100: ``50%``, ``99.95%``."""
+    text = f"{percent:.{max(1, math.ceil(log_nines(percent)) - 1)}f}"
+    return text.rstrip("0").rstrip(".") + "%"
 
 
 def seconds_text(seconds: float) -> str:

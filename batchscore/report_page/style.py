@@ -20,7 +20,7 @@ body{margin:0;background:var(--bg);color:var(--ink);font:15px/1.45 system-ui,san
 main{max-width:1240px;margin:0 auto;padding:16px 12px 48px}
 h1{font-size:1.5em;line-height:1.2;margin:.2em 0;overflow-wrap:anywhere}
 h2{font-size:1.15em;margin:2em 0 .5em;border-bottom:1px solid var(--line);padding-bottom:.25em}
-h3{font-size:1em;margin:0}
+h3{font-size:1em;margin:0}h3.error{margin-top:1em}
 p{margin:.4em 0;max-width:75ch;overflow-wrap:anywhere}
 .soft,figcaption{color:var(--soft)}
 .status{border:1.5px solid;border-radius:6px;padding:.5em .8em;margin:.8em 0;max-width:none;
@@ -52,7 +52,7 @@ th,td{padding:.35em .7em;text-align:left;border-bottom:1px solid var(--line);ver
 th{font-weight:600;white-space:nowrap}
 .n{text-align:right;white-space:nowrap}
 .say{white-space:pre-wrap;overflow-wrap:anywhere;min-width:15em}
-.told{margin:.4em 0;padding-left:1.2em}
+.told li{overflow-wrap:anywhere}.told{margin:.4em 0;padding-left:1.2em}
 dl{margin:.6em 0;display:grid;grid-template-columns:minmax(0,1fr);gap:0 32px}
 dl div{display:grid;grid-template-columns:minmax(7em,12em) minmax(0,1fr);gap:12px;
 padding:.25em 0;border-bottom:1px solid var(--line)}

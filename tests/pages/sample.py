@@ -154,3 +154,73 @@ def cell(load: dict[str, Any], rows: int, rate: float, response: Any, service: A
         "why_invalid": [],
         "is_stable": True,
     }
+
+
+SECRETS = ("SECRETTOKEN", "SECRETHEADER", "SECRETUSER", "SECRETQUERY")
+
+
+def job_report() -> dict[str, Any]:
+    """A job of two minutes with an outage in it, told as one that could not keep a secret."""
+    history = [window(n) for n in range(240)]
+    return {
+        "schema_version": 1,
+        "kind": "score",
+        "status": "failed_rows",
+        "exit_code": 3,
+        "message": None,
+        "resumable": False,
+        "input": ["s3://SECRETUSER@bucket/rows.parquet?SECRETQUERY"],
+        "output": "scored.arrow",
+        "endpoint": "http://SECRETUSER:x@127.0.0.1:8080/deployment/penguins/forward?k=SECRETQUERY",
+        "fingerprint": "0123456789abcdef",
+        "version": "0.1.0",
+        "started_at": "2026-11-25T18:00:00.000+00:00",
+        "rows_read": 1_000_000,
+        "rows_scored": 999_948,
+        "rows_failed": 52,
+        "rows_resumed": 0,
+        "requests": 15_700,
+        "retries": {"http_503": 41, "http_429": 212, "connection": 9},
+        "concurrency": 24,
+        "failed_rows": {"http_422": 40, "invalid_input": 11, "timeout": 1},
+        "failed_examples": {
+            "http_422": [
+                {"row": 17, "text": "<script>alert(1)</script> & a price below 0: -1"},
+                {"row": 34_017, "text": "x" * 480},
+            ],
+            "invalid_input": [{"row": 99, "text": "column 'age': 'old' is no number"}],
+        },
+        "bytes_sent": 90_000_000,
+        "bytes_received": 60_000_000,
+        "nonfinite_as_null": 3,
+        "seconds": 120.0,
+        "rows_per_second": 8333.3,
+        "latency_s": {"p50": 0.02, "p90": 0.03, "p95": 0.04, "p99": 0.2, "p99.9": 1.2, "max": 4.0},
+        "history": history,
+        "options": {
+            "token": "SECRETTOKEN",
+            "token_command": "echo SECRETTOKEN",
+            "header": ["X-Key: SECRETHEADER"],
+            "url": "http://SECRETUSER@127.0.0.1/forward?SECRETQUERY",
+            "instances": {"extra": {"key": "SECRETTOKEN"}},
+            "batch_size": 64,
+        },
+        "environment": {"python": "CPython 3.13.1", "system": "Linux 6.1", "cores": 2},
+    }
+
+
+def window(number: int) -> dict[str, Any]:
+    """Half a second of that job; in the middle the deployment is away."""
+    is_away = 100 <= number < 120
+    return {
+        "at_s": (number + 1) / 2,
+        "seconds": 0.5,
+        "rows": 0 if is_away else round(4500 + 900 * math.sin(number / 9)),
+        "failed_rows": 0 if is_away or number % 30 else 6,
+        "requests": 1 if is_away else 70,
+        "retries": {"http_503": 2} if is_away else {"http_429": number % 4} if number % 4 else {},
+        "in_flight": 1 if is_away else 20 + number % 5,
+        "limit": 1 if is_away else min(24, 2 + number),
+        "p50_s": None if is_away else 0.02 + 0.004 * math.sin(number / 5),
+        "p99_s": None if is_away else 0.2 + 0.1 * math.sin(number / 3),
+    }
