@@ -40,7 +40,7 @@ def main() -> int:
             file.write_text(page(report()), encoding="utf-8")
             shot = browser.screenshot(file, width, height, folder / name, is_dark=is_dark)
             with Image.open(shot) as image:
-                small = image.convert("RGB").crop((0, 0, width, height)).quantize(64)
+                small = image.convert("RGB").crop((0, 0, width, height)).quantize(200)
                 small.save(ROOT / "docs" / name, optimize=True)
     finally:
         shutil.rmtree(folder)

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 NOTHING = "-"
 _PERCENT = Axis("percentile", percent_text, "nines")
 _LATENCY = Axis("latency", seconds_text, "log")
-_TIME = Axis("time since the start of the measurement", clock_text)
+_TIME = Axis("time since the start of the measurement", clock_text, "time")
 
 
 def bench_page(report: Report) -> str:
@@ -178,9 +178,9 @@ def _throughput(cells: Sequence[Cell]) -> Markup:
         lines = [Line("scored", _at_load(members, "goodput_rows_per_s"), 0)]
         if any(cell["goodput_rows_per_s"] != cell["rows_per_s"] for cell in members):
             lines.append(Line("failed ones included", _at_load(members, "rows_per_s"), 1))
-        x = Axis("requests a second that were sent", number_text)
+        x = Axis("requests a second that were sent", number_text, "log")
         if not is_open(members[0]):
-            x = Axis("requests at once", number_text)
+            x = Axis("requests at once", number_text, "log")
         drawn.append(
             Chart(
                 group_text(group).capitalize(),
@@ -242,8 +242,7 @@ def _curve(cell: Cell, column: int) -> list[tuple[float, float]]:
 
 def _over_time(cells: Sequence[Cell]) -> Markup:
     def line(cell: Cell, key: str, look: int) -> Line:
-        points = [(w["at_s"], w[key]) for w in cell["over_time"] if w[key] is not None]
-        return Line(key, points, look)
+        return Line(key, [(w["at_s"], w[key]) for w in cell["over_time"]], look)
 
     return figures(
         *(

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from itertools import pairwise
+from dataclasses import dataclass, replace
+from itertools import groupby, pairwise
 from typing import TYPE_CHECKING
 
 from batchscore.report_page.markup import Markup, element, joined
 from batchscore.report_page.scales import (
     CHARACTER_PX,
     Scale,
+    elapsed,
     linear,
     logarithmic,
     nines,
@@ -35,13 +36,25 @@ class Line:
 
     Attributes:
         name: what the legend says.
-        points: from left to right.
+        points: from left to right; None in place of a value interrupts the curve.
         look: which of the colours, dashes and markers it has.
     """
 
     name: str
-    points: Sequence[Point]
+    points: Sequence[tuple[float, float | None]]
     look: int
+
+    @property
+    def known(self) -> list[Point]:
+        """The points that have a value."""
+        return [(x, y) for x, y in self.points if y is not None]
+
+    def stretches(self) -> list[list[Point]]:
+        """The points that are joined, few enough to be drawn."""
+        groups = groupby(self.points, key=lambda point: point[1] is None)
+        stretches = [[(x, y) for x, y in group if y is not None] for _, group in groups]
+        most = _MOST_POINTS / max(1, len(self.points))
+        return [thinned(s, max(4, round(most * len(s)))) for s in stretches if s]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +64,8 @@ class Axis:
     Attributes:
         title: what is measured.
         text: writes a value.
-        kind: ``linear`` from 0; ``log`` where the values span much, else as ``linear``; ``nines``
-            for percentiles.
+        kind: ``linear`` from 0; ``log`` where the values span much, else as ``linear``; ``time``
+            from 0 to the last value; ``nines`` for percentiles.
     """
 
     title: str
@@ -83,7 +96,7 @@ class Chart:
 
     def drawn(self) -> Markup:
         """The chart with its legend; none where there is nothing to draw."""
-        lines = [line for line in self.lines if line.points]
+        lines = [line for line in self.lines if line.known]
         if not lines:
             return Markup("")
         return element(
@@ -97,7 +110,7 @@ class Chart:
 
     def _svg(self, lines: Sequence[Line], size: tuple[int, int], which: str) -> Markup:
         width, height = size
-        ys = [y for line in lines for _, y in line.points]
+        ys = [y for line in lines for _, y in line.known]
         vertical = self._vertical(ys, height - _BOTTOM, _TOP)
         left = 12 + max(len(text) for _, text in vertical.ticks) * CHARACTER_PX
         horizontal = self._horizontal(lines, left, width)
@@ -127,14 +140,18 @@ class Chart:
         return linear(0.0, high, start_px, end_px, self.y.text)
 
     def _horizontal(self, lines: Sequence[Line], start_px: float, width: float) -> Scale:
-        xs = [x for line in lines for x, _ in line.points]
+        xs = [x for line in lines for x, _ in line.known]
         # Half of the last text stands to the right of the axis.
         end_px = width - 4 - CHARACTER_PX * max(2, len(self.x.text(max(xs)))) / 2
         if self.x.kind == "nines":
             return nines(max(xs), start_px, end_px)
-        scale = linear(0.0, max(xs), start_px, end_px, self.x.text)
-        kept = uncrowded(scale.ticks, scale)
-        return Scale(scale.low, scale.high, start_px, end_px, scale.place, kept)
+        if self.x.kind == "time":
+            return elapsed(max(xs), start_px, end_px, self.x.text)
+        if self.x.kind == "log" and 0 < _LOG_FROM * min(xs) < max(xs):
+            scale = logarithmic(min(xs), max(xs), start_px, end_px, self.x.text)
+        else:
+            scale = linear(0.0, max(xs), start_px, end_px, self.x.text)
+        return replace(scale, ticks=uncrowded(scale.ticks, scale))
 
     def _flag(self, horizontal: Scale, vertical: Scale) -> list[Markup]:
         if self.flag is None:
@@ -151,11 +168,11 @@ class Chart:
 
     def _hits(self, lines: Sequence[Line], across: Scale, up: Scale) -> list[Markup]:
         """Columns that tell their values when the pointer rests on them, without a script."""
-        xs = sorted({x for line in lines for x, _ in line.points})
+        xs = sorted({x for line in lines for x, _ in line.known})
         xs = xs[:: -(-len(xs) // _MOST_HITS)]
         edges = [across.start_px, *((across(a) + across(b)) / 2 for a, b in pairwise(xs))]
         edges.append(across.end_px)
-        values = [dict(line.points) for line in lines]
+        values = [dict(line.known) for line in lines]
         hits = []
         for x, left, right in zip(xs, edges[:-1], edges[1:], strict=True):
             told = [f"{self.x.title}: {self.x.text(x)}"] + [
@@ -198,10 +215,11 @@ def _label(x: float, y: float, text: str, anchor: str, class_: str | None = None
 
 
 def _curve(line: Line, horizontal: Scale, vertical: Scale) -> Markup:
-    points = [(horizontal(x), vertical(y)) for x, y in thinned(line.points, _MOST_POINTS)]
-    path = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
+    stretches = [[(horizontal(x), vertical(y)) for x, y in s] for s in line.stretches()]
+    path = "".join("M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in s) for s in stretches)
+    points = [point for stretch in stretches for point in stretch]
     step = -(-len(points) // _MOST_MARKERS)
-    marks = joined(_marker(line.look, x, y) for x, y in points[:: step or 1])
+    marks = joined(_marker(line.look, x, y) for x, y in points[::step])
     return element("g", element("path", d=path, **_stroke(line.look)), marks, class_="line")
 
 

@@ -21,7 +21,7 @@ from batchscore.report_page.markup import (
 from batchscore.report_page.parts import Report, figures, head, surroundings
 from batchscore.report_page.scales import clock_text, number_text, seconds_text
 
-_TIME = Axis("time since the start", clock_text)
+_TIME = Axis("time since the start", clock_text, "time")
 _MOST_CAUSES = 6
 
 
@@ -61,8 +61,7 @@ def _tiles(report: Report) -> Markup:
 
 def _over_time(history: list[dict[str, Any]]) -> Markup:
     def line(name: str, key: str, look: int) -> Line:
-        points = [(s["at_s"], float(s[key])) for s in history if s[key] is not None]
-        return Line(name, points, look)
+        return Line(name, [(s["at_s"], s[key]) for s in history], look)
 
     def rate(name: str, key: str, look: int) -> Line:
         return Line(name, [(s["at_s"], s[key] / s["seconds"]) for s in history], look)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -67,6 +67,20 @@ def logarithmic(
     return Scale(start, end, start_px, end_px, math.log10, _texts(kept, text))
 
 
+_STEPS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, 86400)
+
+
+def elapsed(high: float, start_px: float, end_px: float, text: Callable[[float], str]) -> Scale:
+    """An axis of seconds from 0 to exactly the last one, marked at full seconds or minutes."""
+    high = high if high > 0 else 1.0
+    most = max(2, abs(end_px - start_px) / 70)
+    whole = [step for step in _STEPS_S if high >= 2 * step >= 2 * high / most]
+    step = whole[0] if whole else _full(high, most)
+    values = [step * n for n in range(math.floor(high / step + 1e-9) + 1)]
+    scale = Scale(0.0, high, start_px, end_px, float, ())
+    return replace(scale, ticks=uncrowded(_texts(values, text), scale))
+
+
 def log_nines(percent: float) -> float:
     """How many nines a percentile has: 0 for 0 %, 1 for 90 %, 2 for 99 %."""
     return -math.log10(1 - percent / 100)
@@ -88,7 +102,7 @@ def nines(highest: float, start_px: float, end_px: float) -> Scale:
         values.append(highest)
     ticks = [(float(v), percent_text(v)) for v in values]
     scale = Scale(0.0, highest, start_px, end_px, log_nines, ())
-    return Scale(0.0, highest, start_px, end_px, log_nines, uncrowded(ticks, scale))
+    return replace(scale, ticks=uncrowded(ticks, scale))
 
 
 def uncrowded(ticks: Sequence[tuple[float, str]], scale: Scale) -> tuple[tuple[float, str], ...]:

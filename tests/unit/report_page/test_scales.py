@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from batchscore.report_page.scales import (
     CHARACTER_PX,
     clock_text,
+    elapsed,
     linear,
     log_nines,
     logarithmic,
@@ -41,6 +42,17 @@ def test_a_logarithmic_axis_gives_each_factor_the_same_room(low, factor):
     assert places == sorted(places, reverse=True)
     middle = (scale.low * scale.high) ** 0.5
     assert scale(middle) == pytest.approx(160)
+
+
+@given(st.floats(0.2, 4e5), st.floats(120, 900))
+def test_an_axis_of_time_ends_with_the_run(seconds, width):
+    """It ends at the last second, not at a round one after it, and has two ticks or more."""
+    scale = elapsed(seconds, 0, width, clock_text)
+    assert (scale(0), scale(seconds)) == (0, pytest.approx(width))
+    assert len(scale.ticks) >= 2
+    assert all(0 <= value <= seconds * (1 + 1e-6) for value, _ in scale.ticks)
+    for (a, text), (b, other) in itertools.pairwise(scale.ticks):
+        assert scale(b) - scale(a) > CHARACTER_PX * (len(text) + len(other)) / 2
 
 
 def test_each_nine_takes_the_same_room():
