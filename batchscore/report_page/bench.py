@@ -120,7 +120,7 @@ def _slos(report: Report, cells: Sequence[Cell]) -> Markup:
 def _value(of: str, value: float | None) -> str:
     """A latency in its unit; anything else, such as a share of errors, as a number."""
     if value is None:
-        return NOTHING
+        return "never: too many failed"
     is_time = of.lstrip().startswith(("p", "max", "mean", "min"))
     return seconds_text(value) if is_time else number_text(value)
 
@@ -180,7 +180,7 @@ def _throughput(cells: Sequence[Cell]) -> Markup:
             lines.append(Line("failed ones included", _at_load(members, "rows_per_s"), 1))
         x = Axis("requests a second that were sent", number_text, "log")
         if not is_open(members[0]):
-            x = Axis("requests at once", number_text, "log")
+            x = Axis("requests in flight", number_text, "log")
         drawn.append(
             Chart(
                 group_text(group).capitalize(),
@@ -294,12 +294,12 @@ def _errors(cells: Sequence[Cell]) -> Markup:
 
 def _reuse(report: Report, cells: Sequence[Cell]) -> Markup:
     reuse: dict[str, Any] | None = report.get("reuse")
-    if not reuse:
+    if not reuse or reuse["ratio"] is None:
         return Markup("")
     return element(
         "p",
-        f"The median response to rows that had been sent before ({_named(cells, reuse['reused'])}) "
-        f"is {reuse['ratio']:.2f} times that to rows never sent "
+        f"The median service time of rows that had been sent before "
+        f"({_named(cells, reuse['reused'])}) is {reuse['ratio']:.2f} times that of new rows "
         f"({_named(cells, reuse['unique'])}). Well below 1, the server has a cache.",
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -11,6 +11,14 @@ if TYPE_CHECKING:
 Cell = dict[str, Any]
 
 LEAST_FOR_A_KNEE = 3
+
+
+class Group(NamedTuple):
+    """What cells have in common that are shown in one chart."""
+
+    kind: str
+    rows: int
+    is_reused: bool
 
 
 def is_open(cell: Cell) -> bool:
@@ -24,28 +32,35 @@ def amount(cell: Cell) -> float:
 
 
 def load_text(cell: Cell) -> str:
-    """``4 at once``, or ``100 req/s``."""
-    return f"{amount(cell):g} req/s" if is_open(cell) else f"{amount(cell):g} at once"
+    """``4 in flight``, or ``100 req/s``."""
+    return f"{amount(cell):g} req/s" if is_open(cell) else f"{amount(cell):g} in flight"
 
 
 def cell_text(cell: Cell) -> str:
     """The load, and how many rows a request has."""
-    rows = cell["batch_size"]
-    return f"{load_text(cell)}, {rows} {'row' if rows == 1 else 'rows'}"
+    return f"{load_text(cell)}, {_rows_text(cell['batch_size'], _is_reused(cell))}"
 
 
-def group_text(group: tuple[str, int]) -> str:
+def group_text(group: Group) -> str:
     """``32 rows a request`` with its kind of load."""
-    kind, rows = group
-    return f"{rows} {'row' if rows == 1 else 'rows'} a request, {kind} loop"
+    return f"{_rows_text(group.rows, group.is_reused)} a request, {group.kind} loop"
 
 
-def grouped(cells: Sequence[Cell]) -> dict[tuple[str, int], list[Cell]]:
+def grouped(cells: Sequence[Cell]) -> dict[Group, list[Cell]]:
     """Cells that differ in how much load there was and in nothing else, by rising load."""
-    groups: dict[tuple[str, int], list[Cell]] = {}
+    groups: dict[Group, list[Cell]] = {}
     for cell in sorted(cells, key=amount):
-        groups.setdefault((cell["load"]["kind"], cell["batch_size"]), []).append(cell)
+        group = Group(cell["load"]["kind"], cell["batch_size"], _is_reused(cell))
+        groups.setdefault(group, []).append(cell)
     return dict(sorted(groups.items()))
+
+
+def _is_reused(cell: Cell) -> bool:
+    return bool(cell.get("rows_reused"))
+
+
+def _rows_text(rows: int, is_reused: bool) -> str:
+    return f"{rows} {'same ' if is_reused else ''}{'row' if rows == 1 else 'rows'}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ STATUSES = {
     "interrupted": "Interrupted",
     "terminated": "Terminated",
     "invalid": "Invalid: these figures do not tell how fast the deployment is",
+    "failed": "Failed: no figures of answers that count",
     "slo_missed": "A promise was missed",
     "regressed": "Slower than before",
 }
@@ -76,10 +77,16 @@ def surroundings(report: Report) -> Markup:
 
 
 def _words(values: Mapping[str, Any]) -> dict[str, str]:
-    return {name.replace("_", " "): _word(value) for name, value in values.items()}
+    """Names and values as people read them; what is not set is left out."""
+    told = {name.replace("_", " "): _word(value) for name, value in values.items()}
+    return {name: word for name, word in told.items() if word}
 
 
 def _word(value: Any) -> str:
+    if value is None or value is False or value == {}:
+        return ""
     if isinstance(value, list):
         return ", ".join(map(_word, value))
+    if isinstance(value, float):
+        return f"{value:.6g}"
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

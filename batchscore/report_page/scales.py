@@ -73,9 +73,9 @@ _STEPS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400
 def elapsed(high: float, start_px: float, end_px: float, text: Callable[[float], str]) -> Scale:
     """An axis of seconds from 0 to exactly the last one, marked at full seconds or minutes."""
     high = high if high > 0 else 1.0
-    most = max(2, abs(end_px - start_px) / 70)
-    whole = [step for step in _STEPS_S if high >= 2 * step >= 2 * high / most]
-    step = whole[0] if whole else _full(high, most)
+    most = max(3, abs(end_px - start_px) / 70)
+    whole = [step for step in _STEPS_S if step <= high]
+    step = next((s for s in whole if s >= high / most), whole[-1]) if whole else _full(high, most)
     values = [step * n for n in range(math.floor(high / step + 1e-9) + 1)]
     scale = Scale(0.0, high, start_px, end_px, float, ())
     return replace(scale, ticks=uncrowded(_texts(values, text), scale))

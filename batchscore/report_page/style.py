@@ -49,8 +49,8 @@ font-size:.9em}
 .scroll{overflow-x:auto;margin:.6em 0}
 table{border-collapse:collapse;font-size:.9em;font-variant-numeric:tabular-nums}
 th,td{padding:.35em .7em;text-align:left;border-bottom:1px solid var(--line);vertical-align:top}
-th{font-weight:600;white-space:nowrap}
-.n{text-align:right;white-space:nowrap}
+th{font-weight:600}td:first-child{white-space:nowrap}
+.n{text-align:right}td.n{white-space:nowrap}
 .say{white-space:pre-wrap;overflow-wrap:anywhere;min-width:15em}
 .told li{overflow-wrap:anywhere}.told{margin:.4em 0;padding-left:1.2em}
 dl{margin:.6em 0;display:grid;grid-template-columns:minmax(0,1fr);gap:0 32px}
@@ -63,6 +63,6 @@ dt{color:var(--soft);overflow-wrap:anywhere}dd{margin:0;overflow-wrap:anywhere}
 @media print{:root{--bg:#fff;--ink:#000;--soft:#444;--line:#bbb;--panel:#f2f2f2;
 --c0:#0072b2;--c1:#d55e00;--c2:#009e73;--c3:#cc79a7;--c4:#56b4e9;--c5:#e69f00;--c6:#000}
 svg.narrow{display:none}svg.wide{display:block}body{font-size:10pt}main{max-width:none;padding:0}.hit{display:none}
-.scroll{overflow:visible}table{font-size:7.5pt}th,td{padding:.25em .4em}th{white-space:normal}
+.scroll{overflow:visible}table{font-size:7.5pt}th,td{padding:.25em .4em}
 tr,.tile{break-inside:avoid}h2{break-after:avoid}}
 """.replace("\n", "")

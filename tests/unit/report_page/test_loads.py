@@ -37,13 +37,20 @@ def test_cells_that_differ_in_load_alone_are_shown_together():
     """Groups are made by kind of load and batch size, and each rises."""
     groups = grouped(sample.bench_report()["cells"][::-1])
     assert {group: len(cells) for group, cells in groups.items()} == {
-        ("closed", 1): 4,
-        ("closed", 32): 4,
-        ("open", 32): 4,
+        ("closed", 1, False): 4,
+        ("closed", 32, False): 4,
+        ("open", 32, False): 4,
     }
-    assert [cell_text(cell) for cell in groups["closed", 1]] == [
-        "1 at once, 1 row",
-        "2 at once, 1 row",
-        "4 at once, 1 row",
-        "8 at once, 1 row",
+    assert [cell_text(cell) for cell in groups["closed", 1, False]] == [
+        "1 in flight, 1 row",
+        "2 in flight, 1 row",
+        "4 in flight, 1 row",
+        "8 in flight, 1 row",
     ]
+
+
+def test_rows_that_were_sent_before_are_measurements_of_their_own():
+    """The same load with the same rows again is no second point of a curve."""
+    again = sample.closed(2, 32) | {"rows_reused": True}
+    assert len(grouped([sample.closed(2, 32), again])) == 2
+    assert cell_text(again) == "2 in flight, 32 same rows"
