@@ -24,7 +24,6 @@ from batchscore.errors import (
 )
 from batchscore.metrics import RunMetrics, RunReport
 from batchscore.observers.history import History
-from batchscore.report_page import MARK, page
 from batchscore.shown import shown_options
 from batchscore.version import __version__
 
@@ -167,12 +166,20 @@ class Run:
 
 def write_report(report: RunReport, path: Path) -> None:
     """Write a report as JSON, or as a page where the file's name ends in ``.html``."""
-    text = page(report.as_dict()) if path.suffix == ".html" else report.as_json()
+    text = _page(report) if path.suffix == ".html" else report.as_json()
     path.write_text(text, encoding="utf-8")
+
+
+def _page(report: RunReport) -> str:
+    from batchscore.report_page import page  # noqa: PLC0415 (most runs are quicker without)
+
+    return page(report.as_dict())
 
 
 def may_replace(path: Path) -> bool:
     """Whether nothing is lost where a report is written: no file is there, or a report."""
+    from batchscore.report_page import MARK  # noqa: PLC0415 (most runs are quicker without)
+
     if not path.exists():
         return True
     with path.open("rb") as file:

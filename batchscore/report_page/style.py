@@ -49,8 +49,8 @@ font-size:.9em}
 .scroll{overflow-x:auto;margin:.6em 0}
 table{border-collapse:collapse;font-size:.9em;font-variant-numeric:tabular-nums}
 th,td{padding:.35em .7em;text-align:left;border-bottom:1px solid var(--line);vertical-align:top}
-th{font-weight:600}td:first-child{white-space:nowrap}
-.n{text-align:right}td.n{white-space:nowrap}
+th{font-weight:600}td{white-space:nowrap}
+.n{text-align:right}
 .say{white-space:pre-wrap;overflow-wrap:anywhere;min-width:15em}
 .told li{overflow-wrap:anywhere}.told{margin:.4em 0;padding-left:1.2em}
 dl{margin:.6em 0;display:grid;grid-template-columns:minmax(0,1fr);gap:0 32px}
