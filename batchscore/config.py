@@ -28,6 +28,7 @@ from batchscore.units import Duration, MaxFailedRows, RateLimit, Size
 
 Probs = Literal["struct", "list", "none"]
 Token = str | Callable[[], str | None] | None
+REPORT_SUFFIXES = (".json", ".html")
 AUTO_ROWS = 1024
 """Rows of a chunk at most, where the data decides."""
 
@@ -233,15 +234,17 @@ class SendingConfig(ConnectionConfig):
         description="rows that may fail, a count or N%; more stop the job [default: unlimited]",
     )
     retry: RetryTable = Field(default_factory=RetryTable, description="statuses treated otherwise")
-    report: Paths = Field((), description="write how the run went to a .json file, may be repeated")
+    report: Paths = Field(
+        (), description="write how the run went to a .json or .html file, may be repeated"
+    )
     work_dir: Path | None = Field(None, description="folder for work in progress, else beside OUT")
 
     @field_validator("report")
     @classmethod
     def _report_format(cls, value: tuple[Path, ...]) -> tuple[Path, ...]:
         for path in value:
-            if path.suffix != ".json":
-                raise ValueError(f"{str(path)!r} does not end in .json")
+            if path.suffix not in REPORT_SUFFIXES:
+                raise ValueError(f"{str(path)!r} does not end in .json or .html")
         return value
 
 

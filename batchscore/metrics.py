@@ -11,9 +11,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
+
+    from batchscore.batches import RowFailure
 
 REPORT_SCHEMA_VERSION = 1
+MAX_EXAMPLES = 3
+"""Failed rows of one code that a report quotes."""
+
+_MAX_EXAMPLE_CODES = 50
 
 
 class LatencyHistogram:
@@ -51,6 +56,16 @@ class LatencyHistogram:
         self.count += sum(buckets.values())
         self.max_s = max(self.max_s, max_s)
 
+    def buckets(self) -> Counter[int]:
+        """How many latencies each bucket has by now."""
+        return self._buckets.copy()
+
+    def since(self, earlier: Counter[int]) -> LatencyHistogram:
+        """What was counted since the buckets were as ``earlier``; a maximum within 1 %."""
+        later = LatencyHistogram()
+        later.add(self._buckets - earlier, self.max_s)
+        return later
+
     def take(self) -> tuple[dict[int, int], float]:
         """What was counted, to be added elsewhere; nothing of it is left here."""
         taken = dict(self._buckets), self.max_s
@@ -78,6 +93,13 @@ class Traffic(NamedTuple):
     limit: int
 
 
+class FailedRow(NamedTuple):
+    """A failed row: its place in the input, from 1, and what was said of it."""
+
+    row: int
+    text: str
+
+
 @dataclass
 class RunMetrics:
     """The counters of one run. Written by the event loop alone, read by observers at any time.
@@ -86,9 +108,11 @@ class RunMetrics:
         total_rows: how many rows the input has, where it is known before it is read.
         rows_read, rows_scored, rows_failed: rows; scored and failed are counted when written.
         rows_resumed: how many of them earlier runs of the job decided.
+        failed_resumed: how many of the failed ones.
         requests: HTTP tries for predictions, retries included.
         retries: retries by the code of what went wrong before.
         failed_rows: failed rows by code.
+        failed_examples: the first failed rows of a code that this run decided: which, and why.
         in_flight: requests under way now.
         limit: requests that this process may have in flight now.
         other_limits: requests that the other processes of the run may have in flight now.
@@ -102,9 +126,11 @@ class RunMetrics:
     rows_scored: int = 0
     rows_failed: int = 0
     rows_resumed: int = 0
+    failed_resumed: int = 0
     requests: int = 0
     retries: Counter[str] = field(default_factory=Counter)
     failed_rows: Counter[str] = field(default_factory=Counter)
+    failed_examples: dict[str, list[FailedRow]] = field(default_factory=dict)
     in_flight: int = 0
     limit: int | None = None
     other_limits: int = 0
@@ -122,9 +148,23 @@ class RunMetrics:
         """Count rows that earlier runs of the job decided, the failed ones by code."""
         self.rows_resumed += rows
         self.rows_read += rows
+        self.failed_resumed += sum(failed.values())
         self.rows_failed += sum(failed.values())
         self.rows_scored += rows - sum(failed.values())
         self.failed_rows.update(failed)
+
+    def count_failed(self, row: int, failure: RowFailure) -> None:
+        """Count a row that failed, and quote it if it is one of the first with its code."""
+        self.rows_failed += 1
+        self.failed_rows[failure.code] += 1
+        examples = self.failed_examples.get(failure.code, [])
+        if len(examples) == MAX_EXAMPLES:
+            return
+        if not examples:
+            if len(self.failed_examples) == _MAX_EXAMPLE_CODES:
+                return
+            self.failed_examples[failure.code] = examples
+        examples.append(FailedRow(row, str(failure).partition(": ")[2]))
 
     def take_traffic(self) -> Traffic:
         """What was sent since this was last asked, for the process that counts for all."""
@@ -191,6 +231,12 @@ class RunReport:
         retries, failed_rows: counts by code.
         concurrency: requests that might be in flight at the end.
         latency_s: percentiles of the answered requests in seconds.
+        kind: ``score`` or ``rescore``.
+        failed_examples: by code the first rows that this run saw fail; ``row`` counts from 1, in
+            the input, or for ``rescore`` in the rows that were sent again.
+        history: how the run went, window by window; see ``observers.history.Window``.
+        options: what was asked for other than the defaults, without secrets.
+        environment: the machine and the software.
     """
 
     status: str
@@ -217,19 +263,16 @@ class RunReport:
     seconds: float = 0.0
     rows_per_second: float = 0.0
     latency_s: dict[str, float | None] = field(default_factory=dict)
+    kind: str = "score"
+    failed_examples: dict[str, list[dict[str, object]]] = field(default_factory=dict)
+    history: list[dict[str, object]] = field(default_factory=list)
+    options: dict[str, object] = field(default_factory=dict)
+    environment: dict[str, object] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, object]:
         """The report as JSON-ready values."""
         return {"schema_version": REPORT_SCHEMA_VERSION, **asdict(self)}
 
-    def write(self, path: Path) -> None:
-        """Write the report as JSON."""
-        path.write_text(json.dumps(self.as_dict(), indent=2) + "\n", encoding="utf-8")
-
-    @staticmethod
-    def may_replace(path: Path) -> bool:
-        """Whether nothing is lost where a report is written: no file is there, or a report."""
-        if not path.exists():
-            return True
-        with path.open("rb") as file:
-            return b'"schema_version"' in file.read(40)
+    def as_json(self) -> str:
+        """The report as the text of a JSON file."""
+        return json.dumps(self.as_dict(), indent=2) + "\n"

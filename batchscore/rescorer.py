@@ -39,7 +39,7 @@ async def rescore(
         BatchscoreError: the run ended early, and the output is as it was; the reports are
             written all the same.
     """
-    run = Run(config.as_score({}), observer or NullObserver(), runtime or Runtime())
+    run = Run(config.as_score({}), observer or NullObserver(), runtime or Runtime(), "rescore")
     return await whole_run(run, partial(_rescore, config))
 
 

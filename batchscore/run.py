@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from batchscore.endpoint import Endpoint, redacted
+from batchscore.environment import environment
 from batchscore.errors import (
     EXIT_FAILED_ROWS,
     EXIT_INTERRUPTED,
@@ -22,6 +23,8 @@ from batchscore.errors import (
     UsageError,
 )
 from batchscore.metrics import RunMetrics, RunReport
+from batchscore.observers.history import History
+from batchscore.shown import shown_options
 from batchscore.version import __version__
 
 if TYPE_CHECKING:
@@ -48,12 +51,14 @@ class Run:
     """What all parts of one run share.
 
     Attributes:
+        kind: ``score`` or ``rescore``.
         ground: what it stands on, inside ``whole_run``.
     """
 
     config: ScoreConfig
     observer: Observer
     runtime: Runtime
+    kind: str = "score"
     ground: Ground = field(init=False)
 
     def __post_init__(self) -> None:
@@ -62,6 +67,8 @@ class Run:
         self.fingerprint: str | None = None
         self.resumable: Callable[[], bool] = lambda: False
         self.reports = self.config.report
+        self.history = History()
+        self.history.on_start(self.metrics)
         self.observer.on_start(self.metrics)
 
     def check_image_root(self) -> None:
@@ -126,6 +133,14 @@ class Run:
             seconds=round(metrics.seconds, 6),
             rows_per_second=round(metrics.rows_per_second, 3),
             latency_s=metrics.latency.summary(),
+            kind=self.kind,
+            failed_examples={
+                code: [example._asdict() for example in examples]
+                for code, examples in metrics.failed_examples.items()
+            },
+            history=[window.as_dict() for window in self.history.windows()],
+            options=shown_options(self.config.model_dump(mode="json", exclude_defaults=True)),
+            environment=dict(environment()),
         )
 
     def _endpoint(self) -> str | None:
@@ -137,15 +152,39 @@ class Run:
 
     def finish(self, report: RunReport) -> None:
         """Tell the observer and write the reports, whatever the end was."""
+        self.history.close()
         self.observer.on_finish(report)
         for path in self.reports:
             try:
-                report.write(path)
+                write_report(report, path)
             except OSError as error:
                 if report.exit_code in {EXIT_OK, EXIT_FAILED_ROWS}:
                     raise UsageError(
                         f"--report: cannot write {str(path)!r}: {error.strerror}"
                     ) from error
+
+
+def write_report(report: RunReport, path: Path) -> None:
+    """Write a report as JSON, or as a page where the file's name ends in ``.html``."""
+    text = _page(report) if path.suffix == ".html" else report.as_json()
+    path.write_text(text, encoding="utf-8")
+
+
+def _page(report: RunReport) -> str:
+    from batchscore.report_page import page  # noqa: PLC0415 (most runs are quicker without)
+
+    return page(report.as_dict())
+
+
+def may_replace(path: Path) -> bool:
+    """Whether nothing is lost where a report is written: no file is there, or a report."""
+    from batchscore.report_page import MARK  # noqa: PLC0415 (most runs are quicker without)
+
+    if not path.exists():
+        return True
+    with path.open("rb") as file:
+        start = file.read(64)
+    return b'"schema_version"' in start or start.startswith(MARK.encode())
 
 
 async def whole_run(run: Run, work: Callable[[Run], Coroutine[None, None, None]]) -> RunReport:

@@ -67,17 +67,19 @@ def _report(arguments: list[str], error: UsageError) -> None:
     """Write the reports of a run that its options did not let begin."""
     from pathlib import Path
 
+    from batchscore.config import REPORT_SUFFIXES
     from batchscore.metrics import RunReport
+    from batchscore.run import may_replace, write_report
 
     report = RunReport(status="usage", exit_code=error.exit_code, message=str(error))
     for word, following in zip(arguments, [*arguments[1:], ""], strict=True):
         option, _, value = word.partition("=")
         path = Path(value or following)
-        if option == "--report" and path.suffix == ".json" and path.parent.is_dir():
+        if option == "--report" and path.suffix in REPORT_SUFFIXES and path.parent.is_dir():
             with suppress(OSError):  # the error that is told first is what matters
                 # As it is not known which words name the input, no file of it may be replaced.
-                if report.may_replace(path):
-                    report.write(path)
+                if may_replace(path):
+                    write_report(report, path)
 
 
 def _open_streams() -> None:

@@ -119,10 +119,9 @@ class OrderedWriter:
 
     def _count(self, scored: ScoredBatch) -> None:
         metrics = self._metrics
-        metrics.rows_failed += len(scored.failures)
         metrics.rows_scored += scored.chunk.rows.num_rows - len(scored.failures)
-        for failure in scored.failures.values():
-            metrics.failed_rows[failure.code] += 1
+        for row in sorted(scored.failures):
+            metrics.count_failed(scored.chunk.start_row + row + 1, scored.failures[row])
 
     def _check_early(self) -> None:
         # A share can be judged early only where the number of rows is known.

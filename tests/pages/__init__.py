@@ -1,0 +1,1 @@
+"""Pages of reports, made from figures that are known, as a browser draws them."""
