@@ -8,7 +8,15 @@ from typing import Annotated, Literal, Self
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from batchscore.bench.slo import Slo
-from batchscore.config import EndpointConfig, InputConfig, Many, Paths, ScoreConfig, configured
+from batchscore.config import (
+    REPORT_SUFFIXES,
+    EndpointConfig,
+    InputConfig,
+    Many,
+    Paths,
+    ScoreConfig,
+    configured,
+)
 from batchscore.units import Duration, Share
 
 
@@ -86,7 +94,9 @@ class BenchConfig(EndpointConfig, InputConfig):
         description="with --compare: how much worse a load may have got, else the exit code is 3",
     )
     output: Path | None = Field(None, description="write the requests, a row each, to an .arrow")
-    report: Paths = Field((), description="write the figures to a .json file, may be repeated")
+    report: Paths = Field(
+        (), description="write the figures to a .json or .html file, may be repeated"
+    )
 
     @field_validator("slo")
     @classmethod
@@ -116,10 +126,10 @@ class BenchConfig(EndpointConfig, InputConfig):
 
     @field_validator("report")
     @classmethod
-    def _json(cls, value: tuple[Path, ...]) -> tuple[Path, ...]:
+    def _report_format(cls, value: tuple[Path, ...]) -> tuple[Path, ...]:
         for path in value:
-            if path.suffix != ".json":
-                raise ValueError(f"{str(path)!r} does not end in .json")
+            if path.suffix not in REPORT_SUFFIXES:
+                raise ValueError(f"{str(path)!r} does not end in .json or .html")
         return value
 
     @property

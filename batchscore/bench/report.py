@@ -129,9 +129,19 @@ class BenchReport:
         return {"old": self.compared_with, "confidence": CONFIDENCE, "cells": cells}
 
     def write(self, paths: Iterable[Path]) -> None:
-        """Write the report as JSON; raises ``OSError``."""
-        text = json.dumps(self.as_dict(), indent=2, allow_nan=False) + "\n"
+        """Write the report as JSON, or as a page where a name ends in ``.html``.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        figures = self.as_dict()
         for path in paths:
+            if path.suffix == ".html":
+                from batchscore.report_page import page  # noqa: PLC0415 (seldom needed)
+
+                text = page(figures)
+            else:
+                text = json.dumps(figures, indent=2, allow_nan=False) + "\n"
             path.write_text(text, encoding="utf-8")
 
 
