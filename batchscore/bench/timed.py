@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp.client_proto import ResponseHandler
 
-from batchscore.client.transport import Body, Connector, HTTPTransport
+from batchscore.client.transport import Connector, HTTPTransport
 
 if TYPE_CHECKING:
-    import aiohttp
-    from aiohttp.abc import AbstractStreamWriter
+    import asyncio
+    from collections.abc import Iterable
 
-    from batchscore.protocols.base import Request
+    import aiohttp
 
 
 @dataclass(slots=True)
@@ -56,29 +56,50 @@ class TimedTransport(HTTPTransport):
     def _opened(self) -> Connector:
         return _TimedConnector(limit=0, ssl=self._ssl)
 
-    def _body(self, request: Request) -> Body:
-        return _TimedBody(request)
-
-
-class _TimedBody(Body):
-    async def write(self, writer: AbstractStreamWriter) -> None:
-        # The head waits for the first piece of the body, and goes out with it.
-        times_of_task.get().sent = time.monotonic()
-        await super().write(writer)
-
 
 class _TimedHandler(ResponseHandler):
-    """Notes when bytes come, for the request that has the connection."""
+    """Notes when bytes go and come, for the request that has the connection."""
 
     times: Times | None = None
 
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The connection is open."""
+        super().connection_made(transport)
+        self.transport = _TimedWrites(transport, self)  # type: ignore[assignment]
+
     def data_received(self, data: bytes) -> None:
-        """Bytes came."""
+        """Bytes came; aiohttp calls this with none, too, where it resumes reading."""
         times = self.times
-        if times is not None:
+        if times is not None and data:
             times.last_byte = time.monotonic()
             times.first_byte = times.first_byte or times.last_byte
         super().data_received(data)
+
+
+class _TimedWrites:
+    """A transport that notes the moment before a request's first bytes go to the system."""
+
+    def __init__(self, transport: asyncio.BaseTransport, handler: _TimedHandler) -> None:
+        self._transport: Any = transport
+        self._handler = handler
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        """Bytes go."""
+        self._note()
+        self._transport.write(data)
+
+    def writelines(self, pieces: Iterable[bytes]) -> None:
+        """Bytes go."""
+        self._note()
+        self._transport.writelines(pieces)
+
+    def _note(self) -> None:
+        times = self._handler.times
+        if times is not None and not times.sent:
+            times.sent = time.monotonic()
 
 
 class _TimedConnector(Connector):

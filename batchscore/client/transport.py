@@ -109,9 +109,6 @@ class HTTPTransport:
         # The limit on connections is the limiter's business; HTTP/1.1 needs one a request.
         return Connector(limit=0, ssl=self._ssl)
 
-    def _body(self, request: Request) -> Body:
-        return Body(request)
-
     async def send(self, request: Request, headers: Mapping[str, str]) -> Response:
         """See ``Transport``."""
         url = request.url
@@ -184,7 +181,7 @@ class HTTPTransport:
         async with self._session.request(
             request.method,
             url,
-            data=self._body(request) if request.nbytes else None,
+            data=_Body(request) if request.nbytes else None,
             headers=merged,
             allow_redirects=False,
             proxy=self._proxy,
@@ -285,7 +282,7 @@ class Connector(aiohttp.TCPConnector):
         return connection
 
 
-class Body(aiohttp.payload.Payload):
+class _Body(aiohttp.payload.Payload):
     """A body that is written in pieces, so that a large one does not pile up in the transport."""
 
     _value: Request

@@ -57,6 +57,11 @@ def seen(request, tmp_path_factory):
     return Seen(request.param, Path(tmp_path_factory.mktemp("bench")))
 
 
+def test_an_answer_that_comes_at_once_has_one_moment(seen):
+    """The first and the last byte of a small answer, written at once, come at the same time."""
+    assert np.median(seen.column("last_byte_s") - seen.column("first_byte_s")) == 0
+
+
 def test_every_request_of_the_load_is_one_that_the_server_answered(seen):
     """No request is missing and none is made up."""
     assert seen.requests.num_rows == len(seen.records)
