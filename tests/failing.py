@@ -42,6 +42,7 @@ _ABOUT = {
     "tests/integration/test_score.py": "ARCHITECTURE.md",
     "tests/integration/test_serve_app.py": "docs/serve.md batchscore/serving",
     "tests/integration/test_tls_and_proxies.py": "docs/bounds.md batchscore/client",
+    "tests/pages/test_pages.py": "docs/reports.md batchscore/report_page",
     "tests/proxies/test_envoy.py": "docs/failures.md tests/proxies/envoy_process.py",
     "tests/scenarios/test_scenarios.py": "docs/failures.md tests/scenarios/scenario.py",
     "tests/simulation/test_simulation.py": "docs/simulation.md",
@@ -63,6 +64,8 @@ def about(test_file: str) -> list[str]:
     """
     if test_file in _ABOUT:
         return _ABOUT[test_file].split()
+    if test_file.startswith("tests/queueing/"):
+        return ["docs/bench.md", "batchscore/bench"]
     if test_file.startswith("tests/servers/"):
         return ["docs/servers.md", "batchscore/protocols"]
     path = Path(test_file)
