@@ -130,8 +130,10 @@ def read_hey(printed: str, folder: Path) -> Figures:
     (rate,) = _found(r"Requests/sec:\s+([\d.]+)", printed)
     (requests,) = _found(r"\[200\]\s+(\d+) responses", printed)
     # Of few requests it leaves out the percentiles that none of them stands for.
-    (most,) = _found(r"Slowest:\s+([\d.]+)", printed)
-    percentiles = tuple(float(found.get(f"{share * 100:.0f}", most)) for share in SHARES)
+    percentiles = tuple(
+        float(found.get(f"{share * 100:.0f}") or _found(r"Slowest:\s+([\d.]+)", printed)[0])
+        for share in SHARES
+    )
     return Figures("hey", int(requests), float(rate), percentiles, 1e-4)
 
 
