@@ -1,7 +1,7 @@
 """The wire formats side by side: one file through one model, on every real server there is.
 
     python tests/servers/install.py              # the servers, once
-    python benchmarks/protocols.py               # some minutes
+    python benchmarks/protocols.py               # a few minutes
     python benchmarks/protocols.py --rows 2000   # the same with few rows
 
 The model is scikit-learn's linear regression on 10 columns, which costs next to nothing: what is
