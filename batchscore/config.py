@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -57,6 +58,13 @@ def _pairs(value: object) -> object:
     return pairs
 
 
+def _reports(value: tuple[Path, ...]) -> tuple[Path, ...]:
+    for path in value:
+        if path.suffix not in REPORT_SUFFIXES:
+            raise ValueError(f"{str(path)!r} does not end in .json or .html")
+    return value
+
+
 def _one_or_many(value: object) -> object:
     return [value] if isinstance(value, (str, Path)) else value
 
@@ -66,6 +74,7 @@ Pairs = Annotated[dict[str, str], BeforeValidator(_pairs)]
 Packs = Annotated[dict[str, Names], BeforeValidator(_pairs)]
 Many = Annotated[tuple[str, ...], BeforeValidator(_one_or_many)]
 Paths = Annotated[tuple[Path, ...], BeforeValidator(_one_or_many)]
+Reports = Annotated[Paths, AfterValidator(_reports)]
 
 
 class _Options(BaseModel):
@@ -234,18 +243,10 @@ class SendingConfig(ConnectionConfig):
         description="rows that may fail, a count or N%; more stop the job [default: unlimited]",
     )
     retry: RetryTable = Field(default_factory=RetryTable, description="statuses treated otherwise")
-    report: Paths = Field(
+    report: Reports = Field(
         (), description="write how the run went to a .json or .html file, may be repeated"
     )
     work_dir: Path | None = Field(None, description="folder for work in progress, else beside OUT")
-
-    @field_validator("report")
-    @classmethod
-    def _report_format(cls, value: tuple[Path, ...]) -> tuple[Path, ...]:
-        for path in value:
-            if path.suffix not in REPORT_SUFFIXES:
-                raise ValueError(f"{str(path)!r} does not end in .json or .html")
-        return value
 
 
 class InputConfig(_Options):

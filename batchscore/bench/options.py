@@ -9,11 +9,10 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from batchscore.bench.slo import Slo
 from batchscore.config import (
-    REPORT_SUFFIXES,
     EndpointConfig,
     InputConfig,
     Many,
-    Paths,
+    Reports,
     ScoreConfig,
     configured,
 )
@@ -94,7 +93,7 @@ class BenchConfig(EndpointConfig, InputConfig):
         description="with --compare: how much worse a load may have got, else the exit code is 3",
     )
     output: Path | None = Field(None, description="write the requests, a row each, to an .arrow")
-    report: Paths = Field(
+    report: Reports = Field(
         (), description="write the figures to a .json or .html file, may be repeated"
     )
 
@@ -122,14 +121,6 @@ class BenchConfig(EndpointConfig, InputConfig):
     def _arrow(cls, value: Path | None) -> Path | None:
         if value is not None and value.suffix != ".arrow":
             raise ValueError(f"{str(value)!r} does not end in .arrow")
-        return value
-
-    @field_validator("report")
-    @classmethod
-    def _report_format(cls, value: tuple[Path, ...]) -> tuple[Path, ...]:
-        for path in value:
-            if path.suffix not in REPORT_SUFFIXES:
-                raise ValueError(f"{str(path)!r} does not end in .json or .html")
         return value
 
     @property

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -25,16 +26,16 @@ _JSON = {"Content-Type": "application/json"}
 Score = Callable[[list[Any]], Any]
 
 
-class _UntoldServer(FaultServer):
+class _UntoldServer(FaultServer, ABC):
     """A server that a subclass reads the requests of, and says the errors of its model."""
 
+    @abstractmethod
     def read(self, info: RequestInfo) -> list[Any] | Reply:
         """The rows of a request, or why there are none."""
-        raise NotImplementedError
 
+    @abstractmethod
     def refused(self, error: str) -> Reply:
         """What is answered to rows that the model raises for."""
-        raise NotImplementedError
 
     def _read_rows(self, info: RequestInfo) -> Reply | None:
         found = self.read(info)
