@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from batchscore.run import Run
-    from batchscore.scoring.connection import Connection
+    from batchscore.scoring.connection import Target
     from batchscore.sinks.finished import FinishedOutput
 
 _log = logging.getLogger("batchscore")
@@ -22,7 +22,7 @@ _log = logging.getLogger("batchscore")
 async def ends_as_before(
     run: Run,
     finished: FinishedOutput,
-    connecting: AbstractAsyncContextManager[Connection],
+    asking: AbstractAsyncContextManager[Target],
 ) -> bool:
     """Make the run end as the one that wrote the output; False where it is to be replaced.
 
@@ -33,7 +33,7 @@ async def ends_as_before(
         UsageError: the deployment is another one, and the output is not to be replaced.
         TooManyFailuresError: more rows failed then than the user allows now.
     """
-    if not await _is_same_model(run, finished, connecting):
+    if not await _is_same_model(run, finished, asking):
         return False
     counts = await run.ground.offload(finished.counts)
     run.metrics.total_rows = counts.rows
@@ -43,15 +43,14 @@ async def ends_as_before(
 
 
 async def _is_same_model(
-    run: Run, finished: FinishedOutput, connecting: AbstractAsyncContextManager[Connection]
+    run: Run, finished: FinishedOutput, asking: AbstractAsyncContextManager[Target]
 ) -> bool:
     try:
-        async with connecting as connection:
-            signature = await connection.client.signature()
+        async with asking:
+            pass  # the run takes note of the specification
     except (StoppedError, TemporaryError) as error:
         _log.warning("%s is whole; the deployment was not asked: %s", finished.path, error)
         return True
-    run.fingerprint = signature.fingerprint()
     if run.fingerprint == finished.fingerprint:
         return True
     if run.config.overwrite:

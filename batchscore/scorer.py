@@ -118,8 +118,7 @@ async def _score_files(run: Run) -> None:
             earlier = await offload(output.begin, job)
             run.check_image_root()
             if isinstance(earlier, FinishedOutput):
-                connecting = connect(config, run.ground, Limits.of(config))
-                if await ends_as_before(run, earlier, connecting):
+                if await ends_as_before(run, earlier, target_of(run, opened)):
                     return
                 earlier = None
             await _score_all(run, opened, output, job, earlier)

@@ -135,6 +135,11 @@ class Client:
         """The deployment's signature; see ``Metadata``."""
         return await self._metadata.signature()
 
+    @property
+    def fingerprint(self) -> str | None:
+        """Of the specification as the deployment publishes it, when the job began."""
+        return self._metadata.fingerprint
+
     def began_with(self, fingerprint: str) -> None:
         """The specification that the job began with, where another process read it."""
         self._metadata.fingerprint = fingerprint

@@ -172,7 +172,7 @@ def process_pool(
         number=share.number,
         of=share.of,
         signature=predictor.decoding.signature,
-        fingerprint=run.fingerprint or "",
+        fingerprint=connection.client.fingerprint or "",
         token=None,
         features=features,
         log_level=_log.getEffectiveLevel(),

@@ -355,3 +355,41 @@ def test_no_rows_give_an_output_without_rows(score_table):
         out = score_table(NUMBERS, server.url, features="x", limit=0)
         assert (out.num_rows, server.request_count) == (0, 0)
     assert out.schema.field("predicted_prediction").type == pa.float64()
+
+
+def test_a_finished_job_that_is_resumed_sends_nothing(tmp_path):
+    """What the user declares of the inputs is a part of the model that the output is known by."""
+    write(tmp_path)
+    words = ("in.parquet", "--features", "x", "-o", "out.arrow", "--resume")
+    with MlflowServer(double) as server:
+        assert run(tmp_path, *words, "--url", server.url).returncode == 0
+        sent = server.request_count
+        done = run(tmp_path, *words, "--url", server.url)
+        assert done.returncode == 0, done.stderr
+        assert server.request_count == sent
+        other = run(tmp_path, *words, "--url", server.url, "--classes", "a,b")
+    assert other.returncode == 2
+    assert "--classes was not given, now a,b" in other.stderr
+
+
+def test_declared_inputs_are_no_other_model_after_an_outage(tmp_path):
+    """Each process knows the deployment by what it publishes, whatever the user declared."""
+    write(tmp_path)
+    with MlflowServer(double, keep_requests=False) as server:
+        joined = until_joined(2)
+        joined.server = server
+        server.delay_s = joined
+        went = []
+
+        def once(info):
+            if server.connections >= 2 and info.index > 30 and not went:
+                went.append(info.index)
+                server.restart(0.5)
+
+        server.script = once
+        report = batchscore.score(
+            tmp_path / "in.parquet", tmp_path / "out.arrow", url=server.url, features="x",
+            batch_size=20, concurrency=2, processes=2,
+        )  # fmt: skip
+    assert went
+    assert report.rows_scored == 3000
