@@ -18,7 +18,8 @@ from batchscore.readers.failed import FailedRows
 from batchscore.run import Run, whole_run
 from batchscore.runtime import Runtime
 from batchscore.scorer import score_rows, target_of
-from batchscore.scoring.learned import unlearned_fields, with_learned
+from batchscore.scoring.declared import packs_of
+from batchscore.scoring.learned import tells_outputs, unlearned_fields, with_learned
 from batchscore.sinks.rescored import RescoredOutput
 
 if TYPE_CHECKING:
@@ -135,7 +136,9 @@ def _completed(run: Run, scored: FinishedOutput, has_input: bool, target: Target
             "two models must not be mixed in one file, so score again"
         )
     signature = target.signature
-    fields = unlearned_fields(target.connection.protocol, signature, run.config.probs)
+    completed = with_learned(signature, scored.schema.metadata, no_classes_are_unknown=True)
+    known = signature if tells_outputs(signature) else completed
+    fields = unlearned_fields(target.connection.protocol, known, run.config.probs)
     outputs = [run.config.prefix + field.name for field in fields]
     if scored.schema.names[-1 - len(outputs) : -1] != outputs:
         raise UsageError(
@@ -145,7 +148,6 @@ def _completed(run: Run, scored: FinishedOutput, has_input: bool, target: Target
         )
     if not has_input:
         _check_features(run.config, scored, signature, len(outputs))
-    completed = with_learned(signature, scored.schema.metadata, no_classes_are_unknown=True)
     return replace(target, signature=completed)
 
 
@@ -153,8 +155,13 @@ def _check_features(
     config: ScoreConfig, scored: FinishedOutput, signature: ModelSignature, num_outputs: int
 ) -> None:
     kept = scored.schema.names[: -1 - num_outputs]
-    for spec in signature.inputs:
-        column = config.map.get(spec.name, spec.name)
+    packs = packs_of(config, signature)
+    columns = [
+        (spec, column)
+        for spec in signature.inputs
+        for column in packs.get(spec.name, (config.map.get(spec.name, spec.name),))
+    ]
+    for spec, column in columns:
         if column not in kept:
             hint = nearest(column, kept, " (did you mean {!r}?)")
             raise UsageError(

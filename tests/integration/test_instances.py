@@ -479,3 +479,30 @@ def test_a_deployment_can_be_told_its_features(tmp_path):
             assert deployment.predict(x=1, y="more") == {"prediction": 2.0}
         with batchscore.Deployment(server.url, schema=schema) as deployment:
             assert deployment.predict(x=1.5) == {"prediction": 3.0}
+
+
+@pytest.mark.parametrize("options", [{"features": ["x", "z"]}, {"pack": {"both": ["x", "z"]}}])
+def test_rows_that_failed_are_scored_again(tmp_path, options):
+    """What the first answer told stands in the output, so the failed rows get the same columns."""
+    table = pa.table({"x": [1.0, -2.0, 3.0], "z": [0.5, 0.5, 0.5]})
+    pq.write_table(table, tmp_path / "in.parquet")
+    is_strict = [True]
+
+    def classes(rows):
+        firsts = [row["x"] if isinstance(row, dict) else row[0] for row in rows]
+        if is_strict[0] and min(firsts) < 0:
+            raise ValueError("below zero")
+        return [[0.25, 0.75] if first > 0 else [0.75, 0.25] for first in firsts]
+
+    out = tmp_path / "out.arrow"
+    with InstancesServer(classes) as server:
+        report = batchscore.score(
+            tmp_path / "in.parquet", out, url=server.url, classes=["no", "yes"], max_attempts=1,
+            **options,
+        )  # fmt: skip
+        assert report.rows_failed == 1
+        is_strict[0] = False
+        assert batchscore.rescore(out, url=server.url).rows_failed == 0
+    found = read_arrow(out)
+    assert found["predicted_prediction"].to_pylist() == ["yes", "no", "yes"]
+    assert found["predicted_prediction_probs"].to_pylist()[1] == {"no": 0.75, "yes": 0.25}
