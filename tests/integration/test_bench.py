@@ -137,6 +137,38 @@ def test_errors_are_counted_by_kind_and_keep_no_latency(tmp_path):
     assert cell.goodput_rows_per_s < cell.as_dict()["rows_per_s"]
 
 
+def test_a_request_that_is_ready_early_is_not_in_flight(tmp_path):
+    """However early requests are made ready, no more reach the server than were asked for."""
+
+    def script(info: RequestInfo) -> Any:
+        return faults.status(503, retry_after=0) if info.index % 5 == 4 else None
+
+    with FaultServer(*LINEAR, delay_s=0.01, script=faults.before_body(script)) as server:
+        report = measure(tmp_path, server.url, concurrency=3, max_attempts=10)
+        assert server.max_in_flight == 3
+    assert report.cells[0].errors == {}
+
+
+def test_the_time_before_a_request_goes_is_not_its_own(tmp_path):
+    """A request that waits for its place for half of --timeout may then take as long as any."""
+    with FaultServer(*LINEAR, delay_s=0.6) as server:
+        report = measure(tmp_path, server.url, concurrency=1, timeout=1.0, duration=3.0,
+                         max_duration=3.0)  # fmt: skip
+    assert report.cells[0].errors == {}
+    assert report.cells[0].requests >= 4
+
+
+def test_a_place_is_taken_again_at_once(tmp_path):
+    """Between an answer and the next request lies less than the reading of the answer takes."""
+    with FaultServer(*LINEAR, delay_s=0.01) as server:
+        cell = measure(tmp_path, server.url, concurrency=1, batch_size=1000).cells[0]
+    samples = cell.samples.chosen(cell.samples.ok)
+    sent, last, decoded = (samples.column(n) for n in ("sent", "last_byte", "decoded"))
+    before_read = sent[1:] < decoded[:-1]
+    assert (sent[1:] >= last[:-1]).all()
+    assert before_read.mean() > 0.9
+
+
 def test_tries_are_counted_where_they_are_allowed(tmp_path):
     """With --max-attempts a request that works at the second try is good, and took two."""
 
