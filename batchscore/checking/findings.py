@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
@@ -51,12 +51,23 @@ class Finding:
     examples: list[Example] = field(default_factory=list)
     values: dict[str, None] = field(default_factory=dict)
 
-    def add(self, row: int, value: Any, text: str) -> None:
-        """Count a row; those of one batch come in any order, those of later batches are later."""
-        self.count += 1
+    @property
+    def key(self) -> Key:
+        """What tells it from others."""
+        return self.kind.name, self.column
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether there are examples enough."""
+        return len(self.examples) == MAX_EXAMPLES
+
+    def show(self, row: int, value: pa.Scalar | None, text: str) -> None:
+        """Take a row, later than those before it, as an example where there are too few."""
         if len(self.examples) < MAX_EXAMPLES:
             self.examples.append(Example(row, shown_value(value), text))
-        if len(self.values) < _MAX_VALUES and isinstance(value, pa.Scalar) and is_text(value.type):
+        if value is None or not (value.is_valid and is_text(value.type)):
+            return
+        if len(self.values) < _MAX_VALUES:
             # Text that is no UTF-8 has told of itself already.
             self.values[value.cast(pa.large_binary()).as_py().decode(errors="replace")] = None
 

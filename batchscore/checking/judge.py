@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batchscore.batches import RowBatch
-from batchscore.checking.findings import MAX_EXAMPLES, Findings
+from batchscore.checking.findings import MAX_EXAMPLES, Findings, Key
 from batchscore.checking.kinds import (
     CELL_TYPE,
     NONFINITE,
@@ -83,6 +83,11 @@ class Judged:
         self.problems.absorb(later.problems.values())
         self.notes.absorb(later.notes.values())
 
+    def is_shown(self, key: Key) -> bool:
+        """Whether there are examples enough of a problem or note."""
+        finding = self.problems.get(key) or self.notes.get(key)
+        return finding is not None and finding.is_shown
+
 
 class Judge:
     """Judges chunks, in any thread.
@@ -90,6 +95,9 @@ class Judge:
     Args:
         served: what is sent of the rows, and the encoders.
         max_batch_bytes: the largest body of a request.
+
+    Attributes:
+        exemplified: what needs no more rows as examples: earlier chunks have enough of them.
     """
 
     def __init__(self, served: Served, max_batch_bytes: int) -> None:
@@ -98,6 +106,7 @@ class Judge:
         self._parts: dict[tuple[int, int], RowEncoder] = {}
         self._inputs = len(served.features.sources)
         self._names: dict[str, str] = {}
+        self.exemplified: set[Key] = set()
 
     def judge(self, chunk: Chunk, *, keep: bool) -> Judged:
         """Judge a chunk; blocks.
@@ -151,8 +160,11 @@ class Judge:
             if kind.name not in _OF_READERS:
                 kind = OTHER if shown is None else CELL_TYPE
             name = None if shown is None else self._name_of(shown, rows.columns)
-            # The cell is null by now; what stood there is in the words.
-            judged.problems.of(kind, name).add(start_row + row + 1, None, words)
+            finding = judged.problems.of(kind, name)
+            finding.count += 1
+            if finding.key not in self.exemplified:
+                # The cell is null by now; what stood there is in the words.
+                finding.show(start_row + row + 1, None, words)
             if name is not None:
                 blamed[row] = name
         return blamed
@@ -182,8 +194,11 @@ class Judge:
             name = None if shown is None else self._name_of(shown, batch)
             if row in blamed and blamed[row] == name:
                 continue  # the cell is empty because it could not be read
-            value = None if name is None else batch.column(name)[row]
-            judged.problems.of(kind_of(words), name).add(start_row + row + 1, value, words)
+            finding = judged.problems.of(kind_of(words), name)
+            finding.count += 1
+            if finding.key not in self.exemplified:
+                value = None if name is None else batch.column(name)[row]
+                finding.show(start_row + row + 1, value, words)
 
     def _name_of(self, shown: str, batch: pa.RecordBatch) -> str | None:
         """The column that Python shows like this."""
@@ -223,10 +238,12 @@ class Judge:
                 continue
             name = source.columns[0] if len(source.columns) == 1 else source.feature
             finding = judged.notes.of(NONFINITE, name)
+            finding.count += count
+            if finding.key in self.exemplified:
+                continue
             for row in _first_rows(encoder, batch, 0, MAX_EXAMPLES):
                 value = None if source.is_packed else rows.columns.column(name)[row]
-                finding.add(start_row + row + 1, value, NONFINITE.title)
-            finding.count = count
+                finding.show(start_row + row + 1, value, NONFINITE.title)
 
     def _may_be_nonfinite(self, column: str) -> bool:
         field_ = self._served.features.columns.field(column)
@@ -273,9 +290,11 @@ class Judge:
         if not len(rows):
             return
         finding = judged.notes.of(kind, name)
+        finding.count += len(rows)
+        if finding.key in self.exemplified:
+            return
         for row in rows[:MAX_EXAMPLES].tolist():
-            finding.add(start_row + row + 1, None if cells is None else cells[row], kind.title)
-        finding.count = len(rows)
+            finding.show(start_row + row + 1, None if cells is None else cells[row], kind.title)
 
 
 def _first_rows(encoder: RowEncoder, rows: RowBatch, start: int, most: int) -> list[int]:

@@ -134,6 +134,9 @@ class _Check:
         async def collect(results: Sequence[Judged]) -> None:
             for result in results:
                 self._collect(result)
+                for found in (*result.problems.values(), *result.notes.values()):
+                    if self._judged.is_shown(found.key):
+                        judge.exemplified.add(found.key)
             self._run.observer.on_batch(metrics)
 
         columns = {*kept, *self._served.features.columns.names}

@@ -31,11 +31,14 @@ def printed(report: CheckReport, console: Console) -> str:
         if report.problems:
             console.print()
             console.print(Text(_headline(report), style="bold red"))
+        else:
+            console.print()
+            console.print(Text("no problem: every row can be sent", style="bold green"))
         for problem in report.problems:
             _print(console, problem, "bold", has_files=has_files)
         if report.notes:
             console.print()
-            console.print(Text("worth knowing, and no problem", style="bold yellow"))
+            console.print(Text("worth knowing", style="bold yellow"))
         for note in report.notes:
             _print(console, note, "bold", has_files=has_files)
         console.print()
@@ -120,7 +123,8 @@ def _facts_of(report: CheckReport) -> Sequence[tuple[str, str]]:
     speed = f", read in {duration_text(report.seconds)}"
     whole = "" if report.is_whole else ", up to where reading stopped"
     good = report.rows - report.rows_failed
-    ready = f", {good:,} ready to be sent" if report.requests is not None else ""
+    count = "all" if good == report.rows else f"{good:,}"
+    ready = f", {count} ready to be sent" if report.requests is not None and report.rows else ""
     facts = [("rows", f"{report.rows:,}{whole}{ready}{speed}")]
     if report.requests is None or report.request_bytes is None:
         return [*facts, ("requests", "none can be sent before the columns are mended")]
@@ -133,7 +137,7 @@ def _facts_of(report: CheckReport) -> Sequence[tuple[str, str]]:
 def _time(report: CheckReport) -> str:
     probe = report.probe
     if not report.requests:
-        return "none, as no row can be sent"
+        return "none, as there is no row to be sent"
     if probe is None:
         return "not known, as nothing was sent; --probe sends a few requests to tell it"
     sent = "1 request was sent" if probe.requests == 1 else f"{probe.requests} requests were sent"
