@@ -7,6 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from batchscore.checking.options import CheckConfig
+from batchscore.checking.run import check as check_config
 from batchscore.config import RescoreConfig, ScoreConfig, Token, configured
 from batchscore.errors import UsageError
 from batchscore.rescorer import rescore as rescore_config
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
+    from batchscore.checking.report import CheckReport
     from batchscore.metrics import RunReport
     from batchscore.observers import Observer
 
@@ -122,6 +125,49 @@ async def rescore_async(
     values = {"output": str(output), "url": url, "token": token, **options}
     values["input"] = _texts(options.get("input", ()))
     return await rescore_config(configured(RescoreConfig, values), observer=observer)
+
+
+def check(
+    inputs: str | PathLike[str] | Sequence[str | PathLike[str]],
+    *,
+    url: str,
+    token: Token = None,
+    observer: Observer | None = None,
+    **options: Any,
+) -> CheckReport:
+    """Read files as ``score`` would, and tell all that would keep rows from being scored.
+
+    No row is sent, unless ``probe=True`` asks for a few requests that tell the time to expect.
+
+    Args:
+        inputs: as in ``score``.
+        url: as in ``score``.
+        token: as in ``score``.
+        observer: watches the run; rows that can be sent count as scored.
+        **options: as in ``score``; those that say how rows are sent or written do not matter.
+
+    Returns:
+        The report; ``report.problems`` is empty where ``score`` would send every row.
+
+    Raises:
+        UsageError: an option is wrong, or the input cannot be opened.
+        StoppedError: the deployment refuses to tell its specification.
+        TemporaryError: it cannot be reached.
+    """
+    return _run(check_async(inputs, url=url, token=token, observer=observer, **options))
+
+
+async def check_async(
+    inputs: str | PathLike[str] | Sequence[str | PathLike[str]],
+    *,
+    url: str,
+    token: Token = None,
+    observer: Observer | None = None,
+    **options: Any,
+) -> CheckReport:
+    """The same as ``check``, for async code."""
+    values = {"inputs": _texts(inputs), "url": url, "token": token, **options}
+    return await check_config(configured(CheckConfig, values), observer=observer)
 
 
 def score_table(

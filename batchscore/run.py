@@ -51,7 +51,7 @@ class Run:
     """What all parts of one run share.
 
     Attributes:
-        kind: ``score`` or ``rescore``.
+        kind: ``score``, ``rescore`` or ``check``.
         ground: what it stands on, inside ``whole_run``.
     """
 
@@ -62,7 +62,7 @@ class Run:
     ground: Ground = field(init=False)
 
     def __post_init__(self) -> None:
-        self.metrics = RunMetrics(clock=self.runtime.clock)
+        self.metrics = RunMetrics(clock=self.runtime.clock, is_sending=self.kind != "check")
         self.started_at = datetime.now(UTC)
         self.fingerprint: str | None = None
         self.resumable: Callable[[], bool] = lambda: False

@@ -68,6 +68,7 @@ class Command:
         short: further names of options.
         metavars: what stands for an option's value in the help.
         several: options that take all the words up to the next option.
+        hidden: options that are accepted, and left out of the help.
     """
 
     name: str
@@ -78,6 +79,7 @@ class Command:
     short: Mapping[str, str] = field(default_factory=dict)
     metavars: Mapping[str, str] = field(default_factory=dict)
     several: tuple[str, ...] = ()
+    hidden: tuple[str, ...] = ()
 
     @property
     def option_names(self) -> tuple[str, ...]:
@@ -96,8 +98,10 @@ class Command:
             if name in options and name != self.positional:
                 names = (_kebab(name), *([self.short[name]] if name in self.short else []))
                 group, metavar = group_of.get(name, "Options"), self.metavars.get(name)
-                several = name in self.several
-                yield _option(name, options[name], names, group, metavar, several=several)
+                several, hidden = name in self.several, name in self.hidden
+                yield _option(
+                    name, options[name], names, group, metavar, several=several, hidden=hidden
+                )
         for name, info in GeneralOptions.model_fields.items():
             option = _GENERAL_NAMES.get(name, (_kebab(name),))
             yield _option(name, info, option, "General", "FILE.toml" if name == "config" else None)
@@ -180,6 +184,7 @@ def _option(
     metavar: str | None,
     *,
     several: bool = False,
+    hidden: bool = False,
 ) -> inspect.Parameter:
     kind: Any = bool if is_switch(info) else list[str] if is_repeated(info) else str
     if known := _open_choices(info):
@@ -193,6 +198,7 @@ def _option(
         consume_multiple=several,
         negative=f"--no-{names[0].removeprefix('--')}" if is_switch(info) else (),
         show_default=False,
+        show=not hidden,
     )
     return inspect.Parameter(
         name,

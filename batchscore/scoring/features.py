@@ -60,13 +60,26 @@ class Features:
         sources = feature_sources(
             signature, schema, config.map, packs, is_pictures=opened.is_pictures
         )
+        return cls.of_sources(sources, opened, config)
+
+    @classmethod
+    def of_sources(
+        cls, sources: tuple[Source, ...], opened: OpenedInput, config: ScoreConfig
+    ) -> Self:
+        """What is sent where the columns of each input are known."""
+        schema = opened.reader.schema
         # One column may serve several features.
         names = dict.fromkeys(column for source in sources for column in source.columns)
+        columns = pa.schema([schema.field(name) for name in names])
+        return cls(sources, columns, cls.folder_of(opened, config))
+
+    @staticmethod
+    def folder_of(opened: OpenedInput, config: ScoreConfig) -> ImageFolder | None:
+        """Where the files are that cells name, where that is known."""
         base, root = opened.image_base, opened.image_root
         if config.image_root is not None:
             base = root = config.image_root
-        folder = ImageFolder(base, root) if base is not None and root is not None else None
-        return cls(sources, pa.schema([schema.field(name) for name in names]), folder)
+        return ImageFolder(base, root) if base is not None and root is not None else None
 
 
 def feature_sources(
