@@ -10,6 +10,15 @@ from batchscore.cli.commands import as_function
 from batchscore.cli.options import Command, GeneralOptions, OptionsModel
 from batchscore.cli.terminal import TERMINAL
 
+_ZSH_END = """
+# Called by the completion that loaded this file; or sourced.
+if [ "$funcstack[1]" = _batchscore ]; then
+  _batchscore "$@"
+else
+  compdef _batchscore batchscore
+fi
+"""
+
 
 class CompletionOptions(OptionsModel):
     """Everything ``completion`` can be told."""
@@ -24,8 +33,16 @@ class CompletionOptions(OptionsModel):
 def _completion(options: CompletionOptions, _general: GeneralOptions) -> int:
     from batchscore.cli.app import make_app
 
-    script = make_app().generate_completion(shell=options.shell)
-    TERMINAL.data(script.rstrip("\n") + "\n")
+    script = make_app().generate_completion(shell=options.shell).rstrip("\n") + "\n"
+    if options.shell == "bash":
+        # Readline's own completion of files knows spaces, folders and ~; it takes over where
+        # the script finds nothing.
+        script = script.replace('COMPREPLY=( $(compgen -f -- "${cur}") )', "COMPREPLY=()")
+        script = script.replace("complete -F ", "complete -o default -F ")
+    elif options.shell == "zsh":
+        # zsh looks for the function under the name of the file.
+        script = script.replace("_cyclopts_batchscore", "_batchscore") + _ZSH_END
+    TERMINAL.data(script)
     return 0
 
 
