@@ -9,10 +9,11 @@ import select
 import shlex
 import struct
 import subprocess
+import sys
 import termios
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,6 +21,12 @@ if TYPE_CHECKING:
 
 _WAIT_S = 60
 _SCREEN = struct.pack("HHHH", 2000, 200, 0, 0)  # so tall that no shell asks before it lists
+
+# Job control wants the terminal to be that of the session.
+_ON_TERMINAL = (
+    "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
+    "os.execvp(sys.argv[1], sys.argv[1:])"
+)
 
 _BASH = """
 source {script}
@@ -102,14 +109,14 @@ class Typing:
         self._ours, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, _SCREEN)
         self._process = subprocess.Popen(
-            command, stdin=theirs, stdout=theirs, stderr=theirs, cwd=folder, start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+            [sys.executable, "-c", _ON_TERMINAL, *command],
+            stdin=theirs, stdout=theirs, stderr=theirs, cwd=folder, start_new_session=True,
             env={**os.environ, "HOME": str(folder), "ZDOTDIR": str(folder), "TERM": "xterm"},
         )  # fmt: skip
         os.close(theirs)
         self.shown = ""
 
-    def __enter__(self) -> Typing:
+    def __enter__(self) -> Self:
         return self
 
     def type(self, text: str) -> None:

@@ -76,23 +76,21 @@ def test_a_shell_completes_files_also_those_with_spaces(
     script = batchscore("completion", shell).out
     (tmp_path / "_batchscore").write_text(script, encoding="utf-8")
     (tmp_path / ".zshrc").write_text(
-        f"PS1='> '; fpath=({tmp_path} $fpath); autoload -Uz compinit; compinit -u -d {tmp_path}/dump"
+        f"PS1='> '; fpath=({tmp_path} $fpath); "
+        f"autoload -Uz compinit; compinit -u -d {tmp_path}/dump"
     )
     command = {
         "bash": ["bash", "--norc", "-i"],
         "zsh": ["zsh", "-o", "no_global_rcs", "-i"],
         "fish": ["fish", "--no-config", "-i"],
     }[shell]
-    told = tmp_path / "told"
-    (tmp_path / "batchscore").write_text(
-        f'#!/bin/sh\nfor word; do :; done\necho "$word" > "{told}"\n'
-    )
-    (tmp_path / "batchscore").chmod(0o755)
+    told, program = tmp_path / "told", tmp_path / "batchscore"
+    program.write_text(f'#!/bin/sh\nfor word; do :; done\necho "$word" > "{told}"\n')
+    program.chmod(0o755)
     with Typing(command, tmp_path) as terminal:
         terminal.read_until(lambda shown: re.search("[>$#] ", shown))
-        terminal.type(
-            f"PATH={tmp_path}:$PATH\r" if shell != "fish" else f"set PATH {tmp_path} $PATH\r"
-        )
+        path = f"set PATH {tmp_path} $PATH" if shell == "fish" else f"PATH={tmp_path}:$PATH"
+        terminal.type(f"{path}\r")
         if shell != "zsh":
             terminal.type("source _batchscore\r")
         terminal.type(f"batchscore {line}peng\t\r")
