@@ -1,7 +1,8 @@
-"""``batchscore completion``: the script that makes a shell complete the commands."""
+"""``batchscore completion``: what shells complete the commands with, editors the config files."""
 
 from __future__ import annotations
 
+from importlib.resources import files
 from typing import Literal
 
 from pydantic import Field
@@ -23,14 +24,18 @@ fi
 class CompletionOptions(OptionsModel):
     """Everything ``completion`` can be told."""
 
-    shell: Literal["bash", "zsh", "fish"] = Field(
+    shell: Literal["bash", "zsh", "fish", "toml"] = Field(
         description="bash: batchscore completion bash > "
         "~/.local/share/bash-completion/completions/batchscore; zsh: into a file _batchscore in "
-        "a folder of $fpath; fish: > ~/.config/fish/completions/batchscore.fish"
+        "a folder of $fpath; fish: > ~/.config/fish/completions/batchscore.fish; "
+        "toml: the JSON Schema of config files, for editors"
     )
 
 
 def _completion(options: CompletionOptions, _general: GeneralOptions) -> int:
+    if options.shell == "toml":
+        TERMINAL.data(files("batchscore.cli").joinpath("config.schema.json").read_text("utf-8"))
+        return 0
     from batchscore.cli.app import make_app
 
     script = make_app().generate_completion(shell=options.shell).rstrip("\n") + "\n"
@@ -51,6 +56,6 @@ COMMAND = Command(
     model=CompletionOptions,
     call=_completion,
     positional="shell",
-    metavars={"shell": "bash|zsh|fish"},
+    metavars={"shell": "bash|zsh|fish|toml"},
 )
 completion = as_function(COMMAND)
