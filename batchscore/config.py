@@ -69,11 +69,18 @@ def _one_or_many(value: object) -> object:
     return [value] if isinstance(value, (str, Path)) else value
 
 
-Names = Annotated[tuple[str, ...], BeforeValidator(_split_commas)]
-Pairs = Annotated[dict[str, str], BeforeValidator(_pairs)]
-Packs = Annotated[dict[str, Names], BeforeValidator(_pairs)]
-Many = Annotated[tuple[str, ...], BeforeValidator(_one_or_many)]
-Paths = Annotated[tuple[Path, ...], BeforeValidator(_one_or_many)]
+# What stands in a config file, for the JSON Schema that editors read.
+_Texts = str | list[str]
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_split_commas, json_schema_input_type=_Texts)]
+Pairs = Annotated[
+    dict[str, str], BeforeValidator(_pairs, json_schema_input_type=dict[str, str] | _Texts)
+]
+Packs = Annotated[
+    dict[str, Names], BeforeValidator(_pairs, json_schema_input_type=dict[str, _Texts] | _Texts)
+]
+Many = Annotated[tuple[str, ...], BeforeValidator(_one_or_many, json_schema_input_type=_Texts)]
+Paths = Annotated[tuple[Path, ...], BeforeValidator(_one_or_many, json_schema_input_type=_Texts)]
 Reports = Annotated[Paths, AfterValidator(_reports)]
 
 
@@ -88,6 +95,12 @@ class _Options(BaseModel):
     )
 
 
+_Status = (
+    Annotated[int, Field(ge=100, le=599)]
+    | Annotated[str, Field(pattern=r"^[1-5]([0-9][0-9]|xx|XX)$")]
+)
+
+
 class RetryTable(_Options):
     """``[retry]`` of a config file: statuses (or ``5xx``) moved to another treatment."""
 
@@ -98,7 +111,10 @@ class RetryTable(_Options):
     isolate: tuple[str, ...] = Field((), description="statuses that refuse the rows of a batch")
     stop: tuple[str, ...] = Field((), description="statuses that stop the job")
 
-    @field_validator("retry", "halve", "isolate", "stop", mode="before")
+    @field_validator(
+        "retry", "halve", "isolate", "stop", mode="before",
+        json_schema_input_type=_Status | list[_Status],
+    )  # fmt: skip
     @classmethod
     def _statuses(cls, value: object) -> object:
         values = value if isinstance(value, (list, tuple)) else [value]

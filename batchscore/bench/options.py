@@ -27,8 +27,16 @@ def _numbers(value: object) -> object:
 
 
 _Count = Annotated[int, Field(ge=1)]
-Counts = Annotated[tuple[_Count, ...], BeforeValidator(_numbers)]
-Rates = Annotated[tuple[Annotated[float, Field(gt=0)], ...], BeforeValidator(_numbers)]
+_Rate = Annotated[float, Field(gt=0)]
+_Written = Annotated[str, Field(pattern=r"^[0-9., ]+$")]
+Counts = Annotated[
+    tuple[_Count, ...],
+    BeforeValidator(_numbers, json_schema_input_type=_Count | _Written | list[_Count]),
+]
+Rates = Annotated[
+    tuple[_Rate, ...],
+    BeforeValidator(_numbers, json_schema_input_type=_Rate | _Written | list[_Rate]),
+]
 
 
 class BenchConfig(EndpointConfig, InputConfig):

@@ -21,8 +21,9 @@ from batchscore.extensions import Extensions
 from batchscore.units import Duration, Share, Size, share_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from cyclopts import Token
     from pydantic.fields import FieldInfo
 
 ENVIRONMENT_PREFIX = "BATCHSCORE_"
@@ -30,6 +31,11 @@ ENVIRONMENT_PREFIX = "BATCHSCORE_"
 # What the annotated types of the options carry, to know them again in a field.
 _REPEATED = tuple(get_args(kind)[1] for kind in (Many, Pairs, Paths))
 _DURATION, _SIZE, _SHARE = (get_args(kind)[1] for kind in (Duration, Size, Share))
+_FILES = frozenset({"inputs", "input", "output", "model"})
+"""Options that are texts, as they may be addresses too, and are completed as files."""
+_NAMES = {"protocol": ("auto", "instances", "mlflow", "open-inference", "rows")}
+"""What is offered for options whose built-in names stand in a layer that takes long to import."""
+
 _GROUPS = ("Input", "Load", "Sending", "Deployment", "Output", "Options", "General")
 
 
@@ -108,21 +114,24 @@ class Command:
 
     def _positional(self, info: FieldInfo, group: str) -> inspect.Parameter:
         name = self.positional or ""
+        kind = _completed_as(name, info)
         details = Parameter(
             help=_help(info),
             group=_group(group),
             metavar=self.metavars.get(name),
             show_default=False,
+            show_choices=False,
+            converter=_as_typed,
         )
         if is_repeated(info):
             return inspect.Parameter(
-                name, inspect.Parameter.VAR_POSITIONAL, annotation=Annotated[str, details]
+                name, inspect.Parameter.VAR_POSITIONAL, annotation=Annotated[kind, details]
             )
         return inspect.Parameter(
             name,
             inspect.Parameter.POSITIONAL_ONLY,
             default=None,
-            annotation=Annotated[str | None, details],
+            annotation=Annotated[kind | None, details],
         )
 
 
@@ -186,14 +195,15 @@ def _option(
     several: bool = False,
     hidden: bool = False,
 ) -> inspect.Parameter:
-    kind: Any = bool if is_switch(info) else list[str] if is_repeated(info) else str
-    if known := _open_choices(info):
-        kind = Literal[known] | str  # told by the help and the completion, but not enforced
+    known = _open_choices(info)
+    kind = _kind(name, info)
     details = Parameter(
         name=names,
         help=_help(info),
         group=_group(group),
         choices=None if known else choices(info) or None,
+        show_choices=bool(known or choices(info)),
+        converter=None if is_switch(info) or choices(info) else _as_typed,
         metavar=None if is_switch(info) or (choices(info) and not known) else metavar or "TEXT",
         consume_multiple=several,
         negative=f"--no-{names[0].removeprefix('--')}" if is_switch(info) else (),
@@ -203,9 +213,37 @@ def _option(
     return inspect.Parameter(
         name,
         inspect.Parameter.KEYWORD_ONLY,
-        default=None,
-        annotation=Annotated[kind | None, details],
+        # What was not given does not come to the command, whatever its default is here.
+        default=False if kind is bool else None,
+        annotation=Annotated[kind, details],
     )
+
+
+def _kind(name: str, info: FieldInfo) -> Any:
+    """The type from which cyclopts makes how an option is parsed and completed."""
+    if is_switch(info):
+        return bool  # "| None" would make its completion expect a value
+    kind = str if choices(info) and not _open_choices(info) else _completed_as(name, info)
+    return list[kind] | None if is_repeated(info) else kind | None
+
+
+def _completed_as(name: str, info: FieldInfo) -> Any:
+    """The type of one word: told by the help and the completion, but not enforced."""
+    types = _alternatives(info.annotation)
+    if name in _FILES or Path in types or any(Path in get_args(item) for item in types):
+        return Path
+    words = (
+        _open_choices(info)
+        or _NAMES.get(name)
+        or tuple(value for item in types if get_origin(item) is Literal for value in get_args(item))
+    )
+    return Literal[words] | str if words else str
+
+
+def _as_typed(_kind: Any, tokens: Sequence[Token]) -> Any:
+    """What was typed, as text: the options' model makes the value."""
+    values = [token.value for token in tokens]
+    return values if get_origin(_kind) is list else values[0]
 
 
 def _help(info: FieldInfo) -> str:

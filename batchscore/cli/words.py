@@ -21,7 +21,7 @@ COMMANDS = {
     "bench": "Measure a deployment's latency and throughput with the rows of files.",
     "serve": "Run a deployment on this computer, and print its address.",
     "demo": "Score sample data with a deployment in this process, and show the result.",
-    "completion": "Print the completion script of a shell.",
+    "completion": "Print what makes a shell complete the commands, or an editor a config file.",
 }
 USAGE = {
     "score": "INPUT... --url URL -o OUT",
@@ -31,5 +31,5 @@ USAGE = {
     "bench": "INPUT... --url URL",
     "serve": "[MODEL]",
     "demo": "[DIRECTORY]",
-    "completion": "bash|zsh|fish",
+    "completion": "bash|zsh|fish|toml",
 }
