@@ -25,7 +25,7 @@ from pydantic import (
 from batchscore.errors import UsageError
 from batchscore.extensions import INPUT_FORMATS, OUTPUT_FORMATS
 from batchscore.nearest import nearest
-from batchscore.units import Duration, MaxFailedRows, RateLimit, Size
+from batchscore.units import Duration, ListenAddress, MaxFailedRows, RateLimit, Size
 
 Probs = Literal["struct", "list", "none"]
 Token = str | Callable[[], str | None] | None
@@ -261,6 +261,12 @@ class SendingConfig(ConnectionConfig):
     retry: RetryTable = Field(default_factory=RetryTable, description="statuses treated otherwise")
     report: Reports = Field(
         (), description="write how the run went to a .json or .html file, may be repeated"
+    )
+    metrics_port: ListenAddress | None = Field(
+        None, description="serve the run's metrics for Prometheus at PORT or HOST:PORT, 0: any free"
+    )
+    metrics_linger: Duration = Field(
+        0.0, ge=0, description="how long to wait at the end until the last metrics were fetched"
     )
     work_dir: Path | None = Field(None, description="folder for work in progress, else beside OUT")
 

@@ -23,7 +23,9 @@ from batchscore.errors import (
     UsageError,
 )
 from batchscore.metrics import RunMetrics, RunReport
+from batchscore.observers.exposition import About
 from batchscore.observers.history import History
+from batchscore.observers.scrapes import Scrapes
 from batchscore.shown import shown_options
 from batchscore.version import __version__
 
@@ -143,6 +145,14 @@ class Run:
             environment=dict(environment()),
         )
 
+    def scrapes(self) -> Scrapes:
+        """What serves the counters, where that is asked for."""
+        run = {"kind": self.kind, "endpoint": self._endpoint() or "",
+               "output": redacted(self.config.output)}  # fmt: skip
+        build = {"version": __version__, "python": environment()["python"]}
+        about = About({k: str(v) for k, v in build.items()}, run, self.started_at.timestamp())
+        return Scrapes(self.config.metrics_port, self.config.metrics_linger, self.metrics, about)
+
     def _endpoint(self) -> str | None:
         """The address as it may be printed and stored; None for one that is no address."""
         try:
@@ -189,17 +199,32 @@ def may_replace(path: Path) -> bool:
 
 async def whole_run(run: Run, work: Callable[[Run], Coroutine[None, None, None]]) -> RunReport:
     """Do the work of a run, and report it whatever its end is."""
+    scrapes = run.scrapes()
+    try:
+        return await _reported(run, work, scrapes)
+    finally:
+        await scrapes.close()
+
+
+async def _reported(
+    run: Run, work: Callable[[Run], Coroutine[None, None, None]], scrapes: Scrapes
+) -> RunReport:
     try:
         run.check_reports()
+        await scrapes.open()
         with run.runtime.ground(run.metrics, run.observer.on_retry) as run.ground:
             await _worked(work(run))
         report = run.report(run.exit_code())
     except BaseException as error:
         if isinstance(error, BatchscoreError):
             error.is_reported = True
-        run.finish(run.report(exit_code_of(error), str(error) or type(error).__name__))
+        report = run.report(exit_code_of(error), str(error) or type(error).__name__)
+        run.finish(report)
+        if isinstance(error, Exception) and not isinstance(error, UsageError):
+            await scrapes.last(report.exit_code)
         raise
     run.finish(report)
+    await scrapes.last(report.exit_code)
     return report
 
 

@@ -33,7 +33,7 @@ def _bench(config: BenchConfig, general: GeneralOptions) -> int:
         TERMINAL.finish(display)
     _print_table(report)
     if report.message:
-        TERMINAL.error(report.message)
+        TERMINAL.error(report.message, report.status, report.exit_code)
     return report.exit_code
 
 

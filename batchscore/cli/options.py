@@ -56,6 +56,9 @@ class GeneralOptions(OptionsModel):
     progress: Literal["auto", "bar", "plain", "none"] = Field(
         "auto", description="progress display; auto: a bar on a terminal, else a line every 10 s"
     )
+    log_format: Literal["text", "json"] = Field(
+        "text", description="form of standard error; json: one object a line, and no bar"
+    )
 
 
 _GENERAL_NAMES = {"quiet": ("--quiet", "-q"), "verbose": ("--verbose", "-v")}
