@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -25,11 +24,11 @@ from pydantic import (
 from batchscore.errors import UsageError
 from batchscore.extensions import INPUT_FORMATS, OUTPUT_FORMATS
 from batchscore.nearest import nearest
+from batchscore.place_options import FolderSettings, Many, Place, Reports, StoreSettings
 from batchscore.units import Duration, ListenAddress, MaxFailedRows, RateLimit, Size
 
 Probs = Literal["struct", "list", "none"]
 Token = str | Callable[[], str | None] | None
-REPORT_SUFFIXES = (".json", ".html")
 AUTO_ROWS = 1024
 """Rows of a chunk at most, where the data decides."""
 
@@ -58,17 +57,6 @@ def _pairs(value: object) -> object:
     return pairs
 
 
-def _reports(value: tuple[Path, ...]) -> tuple[Path, ...]:
-    for path in value:
-        if path.suffix not in REPORT_SUFFIXES:
-            raise ValueError(f"{str(path)!r} does not end in .json or .html")
-    return value
-
-
-def _one_or_many(value: object) -> object:
-    return [value] if isinstance(value, (str, Path)) else value
-
-
 # What stands in a config file, for the JSON Schema that editors read.
 _Texts = str | list[str]
 
@@ -79,9 +67,6 @@ Pairs = Annotated[
 Packs = Annotated[
     dict[str, Names], BeforeValidator(_pairs, json_schema_input_type=dict[str, _Texts] | _Texts)
 ]
-Many = Annotated[tuple[str, ...], BeforeValidator(_one_or_many, json_schema_input_type=_Texts)]
-Paths = Annotated[tuple[Path, ...], BeforeValidator(_one_or_many, json_schema_input_type=_Texts)]
-Reports = Annotated[Paths, AfterValidator(_reports)]
 
 
 class _Options(BaseModel):
@@ -271,7 +256,7 @@ class SendingConfig(ConnectionConfig):
     work_dir: Path | None = Field(None, description="folder for work in progress, else beside OUT")
 
 
-class InputConfig(_Options):
+class InputConfig(_Options, StoreSettings, FolderSettings):
     """What is read, and how."""
 
     inputs: Many = Field(min_length=1, description="files, folders, globs, or - for standard input")
@@ -283,7 +268,7 @@ class InputConfig(_Options):
     encoding: str = Field("utf-8", description="encoding of CSV and JSON Lines")
     null: Many = Field((), description="CSV text of a null, may be repeated")
     type: Pairs = Field({}, description="Arrow type of a CSV column, may be repeated")
-    image_root: Path | None = Field(
+    image_root: Place | None = Field(
         None, description="folder of image and .npy paths, else that of the input"
     )
     limit: int | None = Field(None, ge=0, description="score only the first rows")
@@ -317,7 +302,7 @@ class InputConfig(_Options):
 class ScoreConfig(EndpointConfig, InputConfig, SendingConfig):
     """Everything ``score`` can be told."""
 
-    output: str = Field(description="file to write: .arrow, .parquet, .csv, .jsonl, or -")
+    output: str = Field(description="file to write: .arrow, .parquet, .csv, .jsonl, -, or FOLDER/")
     source_column: str | None = Field(None, description="add a column with each row's file")
     keep: Literal["all", "none"] | Names = Field("all", description="input columns in the output")
     drop: Names = Field((), description="input columns left out of the output")
@@ -328,6 +313,9 @@ class ScoreConfig(EndpointConfig, InputConfig, SendingConfig):
     probs: Probs = Field("struct", description="form of the class probabilities")
     prefix: str = Field(
         "predicted_", min_length=1, description="what the names of the predictions begin with"
+    )
+    max_part_bytes: Size = Field(
+        256 * 2**20, gt=0, description="rows in a part of an output folder, as Arrow data"
     )
     resume: bool = Field(
         False,
@@ -350,22 +338,24 @@ class ScoreConfig(EndpointConfig, InputConfig, SendingConfig):
 
     def output_options(self) -> dict[str, Any]:
         """What of the options shows in the output file, for its metadata and for resume."""
-        names = (
+        names: tuple[str, ...] = (
             "map", "null", "delimiter", "encoding", "type", "keep", "drop", "limit",
             "source_column", "input_format", "image_root", "probs", "prefix", "classes",
             "batch_size", "protocol", "features", "schema_file", "pack", "instances",
         )  # fmt: skip
+        # What most jobs do is left out: outputs of versions without the option stay theirs.
+        names += () if self.hive else ("hive",)
         return self.model_dump(mode="json", include=set(names), by_alias=True)
 
 
-class RescoreConfig(SendingConfig):
+class RescoreConfig(SendingConfig, StoreSettings):
     """Everything ``rescore`` can be told; the rest is in the output's metadata."""
 
     output: str = Field(description="the .arrow or .parquet file that score wrote")
     input: Many = Field(
         (), description="the original input, where the output does not hold all features"
     )
-    image_root: Path | None = Field(
+    image_root: Place | None = Field(
         None, description="folder of image and .npy paths, else the one that score was told"
     )
     resume: bool = Field(
@@ -388,7 +378,8 @@ class RescoreConfig(SendingConfig):
             "output": self.output,
             "url": self.url,
         }
-        sending = {name: getattr(self, name) for name in SendingConfig.model_fields}
+        own = (*SendingConfig.model_fields, *StoreSettings.model_fields)
+        sending = {name: getattr(self, name) for name in own}
         if self.image_root is not None:
             sending["image_root"] = self.image_root
         return configured(ScoreConfig, values).model_copy(update=sending)

@@ -8,14 +8,8 @@ from typing import Annotated, Literal, Self
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from batchscore.bench.slo import Slo
-from batchscore.config import (
-    EndpointConfig,
-    InputConfig,
-    Many,
-    Reports,
-    ScoreConfig,
-    configured,
-)
+from batchscore.config import EndpointConfig, InputConfig, ScoreConfig, configured
+from batchscore.place_options import Many, Reports
 from batchscore.units import Duration, Share
 
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 from batchscore.errors import InputError, UsageError
 from batchscore.protocols import PROTOCOLS
 from batchscore.scoring.declared import packs_of, with_inputs
-from batchscore.scoring.features import Features, Source, feature_sources
+from batchscore.scoring.features import Features, Source, feature_sources, folder_of
 from batchscore.scoring.packing import encoder_of
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def _one_by_one(
     refused: list[Refused],
 ) -> tuple[list[tuple[FeatureSpec, Source]], int]:
     """The inputs that are served, each asked for alone, and how many were looked at."""
-    schema, folder = opened.reader.schema, Features.folder_of(opened, config)
+    schema, folder = opened.reader.schema, folder_of(opened, config)
     is_lone = sum(spec.kind == "image" for spec in signature.inputs) == 1
     pairs: list[tuple[FeatureSpec, Source]] = []
     for looked, spec in enumerate(signature.inputs):

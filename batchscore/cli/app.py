@@ -76,8 +76,8 @@ def _report(arguments: list[str], error: UsageError) -> None:
     """Write the reports of a run that its options did not let begin."""
     from pathlib import Path
 
-    from batchscore.config import REPORT_SUFFIXES
     from batchscore.metrics import RunReport
+    from batchscore.place_options import REPORT_SUFFIXES
     from batchscore.run import may_replace, write_report
 
     report = RunReport(status="usage", exit_code=error.exit_code, message=str(error))
