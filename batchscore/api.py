@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from batchscore.checking.options import CheckConfig
 from batchscore.checking.run import check as check_config
 from batchscore.config import RescoreConfig, ScoreConfig, Token, configured
+from batchscore.engines import score as score_config
 from batchscore.errors import UsageError
 from batchscore.rescorer import rescore as rescore_config
-from batchscore.scorer import score as score_config
 from batchscore.scorer import score_data
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ T = TypeVar("T")
 _OF_FILES = (
     "inputs", "input_format", "source_column", "delimiter", "encoding", "null", "type",
     "output", "output_format", "resume", "overwrite",
+    "engine", "workers", "ray_address", "master",
 )  # fmt: skip
 """What says how files are read or written, and means nothing for a table."""
 

@@ -21,6 +21,7 @@ from pydantic import (
     model_validator,
 )
 
+from batchscore.engine_options import EngineOptions
 from batchscore.errors import UsageError
 from batchscore.extensions import INPUT_FORMATS, OUTPUT_FORMATS
 from batchscore.nearest import nearest
@@ -299,7 +300,7 @@ class InputConfig(_Options, StoreSettings, FolderSettings):
         return value
 
 
-class ScoreConfig(EndpointConfig, InputConfig, SendingConfig):
+class ScoreConfig(EndpointConfig, InputConfig, SendingConfig, EngineOptions):
     """Everything ``score`` can be told."""
 
     output: str = Field(description="file to write: .arrow, .parquet, .csv, .jsonl, -, or FOLDER/")

@@ -37,7 +37,7 @@ _FILES = frozenset({"inputs", "input", "output", "model"})
 _NAMES = {"protocol": ("auto", "instances", "mlflow", "open-inference", "rows")}
 """What is offered for options whose built-in names stand in a layer that takes long to import."""
 
-_GROUPS = ("Input", "Load", "Sending", "Deployment", "Output", "Options", "General")
+_GROUPS = ("Input", "Load", "Sending", "Deployment", "Output", "Engine", "Options", "General")
 
 
 class OptionsModel(BaseModel):
@@ -227,7 +227,7 @@ def _kind(name: str, info: FieldInfo) -> Any:
     """The type from which cyclopts makes how an option is parsed and completed."""
     if is_switch(info):
         return bool  # "| None" would make its completion expect a value
-    kind = str if choices(info) and not _open_choices(info) else _completed_as(name, info)
+    kind: Any = str if choices(info) and not _open_choices(info) else _completed_as(name, info)
     return list[kind] | None if is_repeated(info) else kind | None
 
 

@@ -29,6 +29,7 @@ DEPLOYMENT = (
     "url", "token_command", "token_file", "protocol", "features", "schema", "pack", "classes",
     "ca_bundle", "header", "header_file",
 )  # fmt: skip
+ENGINE = ("engine", "workers", "ray_address", "master")
 OUTPUT = (
     "output", "output_format", "probs", "prefix", "report", "metrics_port", "metrics_linger",
     "resume", "overwrite", "work_dir",
@@ -47,12 +48,13 @@ METAVARS = {
     "report": "FILE", "metrics_port": "[HOST:]PORT", "metrics_linger": "TIME",
     "protocol": "NAME|CLASS", "input_format": "NAME", "output_format": "NAME",
     "features": "COLUMN,...", "schema": "FILE", "pack": "INPUT=COLUMN,...",
+    "workers": "N", "ray_address": "ADDRESS", "master": "URL",
 }  # fmt: skip
 
 
 def _score(config: ScoreConfig, general: GeneralOptions) -> int:
     def work(observer: Observer) -> Coroutine[None, None, RunReport]:
-        from batchscore.scorer import score as run_job
+        from batchscore.engines import score as run_job
 
         return run_job(config, observer=observer)
 
@@ -88,7 +90,13 @@ COMMAND = Command(
     model=ScoreConfig,
     call=_score,
     positional="inputs",
-    groups={"Input": INPUT, "Sending": SENDING, "Deployment": DEPLOYMENT, "Output": OUTPUT},
+    groups={
+        "Input": INPUT,
+        "Sending": SENDING,
+        "Deployment": DEPLOYMENT,
+        "Output": OUTPUT,
+        "Engine": ENGINE,
+    },
     short={"output": "-o"},
     metavars=METAVARS,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from copy import copy
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -23,10 +24,13 @@ class UnionReader:
 
     The columns stand in the order in which the files first have them; a column that a file
     lacks is null there. ``source_column`` is the last column: the file of each row.
+
+    Attributes:
+        files: the files in order.
     """
 
     def __init__(self, files: Sequence[FileReader], source_column: str | None) -> None:
-        self._files = files
+        self.files = files
         self._data_schema = _unified(files)
         self._source_column = source_column
         self._schema = self._data_schema
@@ -39,6 +43,12 @@ class UnionReader:
                 )
             self._schema = self._schema.append(pa.field(source_column, pa.string()))
 
+    def of_files(self, start: int, stop: int) -> UnionReader:
+        """The rows of some of the files, with the columns of all."""
+        part = copy(self)
+        part.files = self.files[start:stop]
+        return part
+
     @property
     def schema(self) -> pa.Schema:
         """The columns of all files, unified."""
@@ -47,7 +57,7 @@ class UnionReader:
     @property
     def num_rows(self) -> int | None:
         """The sum over the files where each knows its own."""
-        counts = [file.num_rows for file in self._files]
+        counts = [file.num_rows for file in self.files]
         return None if None in counts else sum(count for count in counts if count is not None)
 
     def batches(
@@ -58,7 +68,7 @@ class UnionReader:
         wanted = select(self._data_schema, columns)
         has_source = columns is None or self._source_column in columns
         self._begun, yielded = [], 0
-        for file in self._files:
+        for file in self.files:
             self._begun.append((start_row - skip.rows + yielded, file.name))
             if file.num_rows is not None and skip.rows >= file.num_rows:
                 skip.take(file.num_rows)

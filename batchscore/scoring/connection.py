@@ -100,11 +100,13 @@ class Target:
         connection: to the deployment.
         signature: what it publishes, with what the user tells besides.
         are_outputs_published: the deployment itself tells its outputs.
+        has_scored: it scored a row of this job before.
     """
 
     connection: Connection
     signature: ModelSignature
     are_outputs_published: bool
+    has_scored: bool = False
 
 
 async def with_protocol(config: E, ground: Ground) -> E:

@@ -1,11 +1,8 @@
 """Checks of real input against real servers, beside what scoring the same input does."""
 
-import asyncio
 import io
 import json
 import math
-import subprocess
-import sys
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,14 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from faultserver import (
-    LINEAR,
     FaultServer,
     InstancesServer,
     MlflowServer,
     Model,
     OpenInferenceServer,
-    echo,
-    faults,
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -29,7 +23,7 @@ from integration.conftest import read_arrow
 from PIL import Image
 
 import batchscore
-from batchscore.errors import UnreachableError, UsageError
+from batchscore.errors import UsageError
 
 INPUTS = {
     "num": ("numeric", [1]),
