@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_
 from cyclopts import Group, Parameter
 from pydantic import BaseModel, ConfigDict, Field
 
-from batchscore.config import Pairs
 from batchscore.extensions import Extensions
+from batchscore.option_types import Pairs
 from batchscore.place_options import Many, Paths
 from batchscore.units import Duration, Share, Size, share_text
 

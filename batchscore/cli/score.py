@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 INPUT = (
     "inputs", "input_format", "source_column", "map", "delimiter", "encoding", "null", "type",
-    "image_root", "keep", "drop", "limit",
+    "hive", "image_root", "keep", "drop", "limit", "store_endpoint", "store_region",
 )  # fmt: skip
 SENDING = (
     "batch_size", "max_batch_bytes", "concurrency", "processes", "rate_limit", "timeout",
@@ -32,7 +32,7 @@ DEPLOYMENT = (
 ENGINE = ("engine", "workers", "ray_address", "master")
 OUTPUT = (
     "output", "output_format", "probs", "prefix", "report", "metrics_port", "metrics_linger",
-    "resume", "overwrite", "work_dir",
+    "resume", "overwrite", "work_dir", "max_part_bytes",
 )  # fmt: skip
 
 METAVARS = {
@@ -48,6 +48,7 @@ METAVARS = {
     "report": "FILE", "metrics_port": "[HOST:]PORT", "metrics_linger": "TIME",
     "protocol": "NAME|CLASS", "input_format": "NAME", "output_format": "NAME",
     "features": "COLUMN,...", "schema": "FILE", "pack": "INPUT=COLUMN,...",
+    "store_endpoint": "URL", "store_region": "NAME", "max_part_bytes": "SIZE",
     "workers": "N", "ray_address": "ADDRESS", "master": "URL",
 }  # fmt: skip
 
