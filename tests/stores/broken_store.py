@@ -141,7 +141,7 @@ class BrokenStore:
     def __init__(self, endpoint: str, fault: Fault) -> None:
         parts = urlsplit(endpoint)
         self._server = _Server((str(parts.hostname), int(parts.port or 80)), fault)
-        self.endpoint = "http://127.0.0.1:{}".format(self._server.server_address[1])
+        self.endpoint = f"http://127.0.0.1:{self._server.server_address[1]}"
         self.requests = self._server.requests
 
     def __enter__(self) -> Self:

@@ -90,9 +90,7 @@ def s3_endpoint() -> Iterator[str]:
 
 
 @pytest.fixture
-def store(
-    s3_endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Store]:
+def store(s3_endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     """An empty bucket, and the environment of somebody who may write to it."""
     for name in list(os.environ):
         if name.startswith(("AWS_", "BATCHSCORE_")):

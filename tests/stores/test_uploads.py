@@ -161,7 +161,7 @@ def test_a_store_that_cannot_be_told_to_forget_is_told_by_the_next_run(
 def test_a_kill_in_the_middle_of_an_upload_leaves_no_object_and_no_piece(
     store: Store, large: Path, tmp_path: Path, is_terminated: bool
 ) -> None:
-    """kill -9: --resume removes the pieces and uploads. SIGTERM: the run removes them itself."""
+    """Kill -9: --resume removes the pieces and uploads. SIGTERM: the run removes them itself."""
     is_uploading, go_on = threading.Event(), threading.Event()
 
     def fault(asked: Asked) -> str | None:
@@ -232,9 +232,7 @@ def test_a_kill_after_the_object_appeared_is_no_other_jobs_output(
     assert store.get("out.csv").count(b"\n") == ROWS + 1
 
 
-def test_two_runs_cannot_both_commit_one_output(
-    store: Store, small: Path, tmp_path: Path
-) -> None:
+def test_two_runs_cannot_both_commit_one_output(store: Store, small: Path, tmp_path: Path) -> None:
     """Of two machines that write one OUT, one commits; the other keeps its rows and exits 2."""
     meet = threading.Barrier(2, timeout=60)
 
@@ -297,9 +295,7 @@ def test_a_store_without_conditions_is_looked_at_just_before(store: Store, small
     assert store.uploads() == []
 
 
-def test_an_output_that_is_there_is_refused_replaced_or_accepted(
-    store: Store, small: Path
-) -> None:
+def test_an_output_that_is_there_is_refused_replaced_or_accepted(store: Store, small: Path) -> None:
     """As with local files: without an option refused, then --overwrite, then --resume."""
     out = store.uri("out.csv")
     store.put("out.csv", b"theirs")
