@@ -129,7 +129,7 @@ async def _score_files(run: Run) -> None:
         finally:
             opened.close()
         counts = RowCounts(run.metrics.rows_done, run.metrics.failed_rows)
-        await uninterrupted(offload(output.finish, counts))
+        await uninterrupted(offload(output.finish, counts), output.stop)
     finally:
         output.close()
 

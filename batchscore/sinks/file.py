@@ -7,7 +7,6 @@ import sys
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from batchscore.errors import BatchscoreError, OutputError, StoppedError, UsageError
@@ -38,7 +37,6 @@ if TYPE_CHECKING:
 STANDARD_OUTPUT = "-"
 # Formats that tell of their job themselves.
 _DESCRIBED = {"arrow", "parquet"}
-_UPLOAD_GRACE_S = 0.5
 
 
 class FileOutput(WorkInProgress):
@@ -56,24 +54,20 @@ class FileOutput(WorkInProgress):
         Raises:
             UsageError: it exists, its folder does not, or its format cannot be told.
         """
-        is_folder = config.output.endswith("/") and config.output_format is None
-        self._format = (
-            "parquet" if is_folder else output_format_of(config.output, config.output_format)
-        )
+        self._temporary: Path | None = None
+        self._destination: Destination | None = None
+        self.disk: Disk = runtime.disk
+        if config.output != STANDARD_OUTPUT:
+            self._destination = _destination_of(config, runtime.disk)
+        self._format = _format_of(config)
         self._exporter = exporter(self._format)
         self.overwrite, self._resume = config.overwrite, config.resume
         self._max_part_bytes = config.max_part_bytes
-        self._temporary: Path | None = None
-        self._destination: Destination | None = None
         self._counts = RowCounts()
-        self._delivered = Event()
-        self._delivered.set()
-        self.disk: Disk = runtime.disk
-        if config.output == STANDARD_OUTPUT:
+        if self._destination is None:
             self._temporary = self._temporary_folder(config)
             folder = self._temporary / "output.partial"
         else:
-            self._destination = _destination_of(config, runtime.disk)
             folder = self._destination.work
         super().__init__(folder, runtime, afresh="--overwrite without --resume")
         if self._destination is not None:
@@ -225,11 +219,7 @@ class FileOutput(WorkInProgress):
         self._counts = counts
         self._sealed = self._partial.seal()
         if self._destination is not None:
-            self._delivered.clear()
-            try:
-                self._destination.deliver(self)
-            finally:
-                self._delivered.set()
+            self._destination.deliver(self)
             return
         whole = self.whole()
         self.check_open()
@@ -284,11 +274,14 @@ class FileOutput(WorkInProgress):
         is_input_kept = self._identity.get("input") is not None
         return self._temporary is None and is_input_kept and super().resumable()
 
+    def stop(self) -> None:
+        """End an upload that is under way: it has a moment to leave nothing in the store."""
+        if self._destination is not None and self._destination.is_remote:
+            self._is_closed = True
+
     def close(self) -> None:
         """Leave the work in progress durable; that of standard output is removed."""
         super().close()
-        # An upload that is under way ends now, and has a moment to leave nothing in the store.
-        self._delivered.wait(_UPLOAD_GRACE_S)
         if self._temporary is not None:
             shutil.rmtree(self._temporary, ignore_errors=True)
 
@@ -305,3 +298,10 @@ def _destination_of(config: ScoreConfig, disk: Disk) -> Destination:
     if is_folder:
         return LocalFolder(Path(out), config.work_dir)
     return LocalFile(Path(out), config.work_dir)
+
+
+def _format_of(config: ScoreConfig) -> str:
+    """The format of the output; of parts in a folder, which has no suffix, it is Parquet."""
+    if config.output.endswith("/") and config.output_format is None:
+        return "parquet"
+    return output_format_of(config.output, config.output_format)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,7 @@ from batchscore.stores.uploads import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
     from pathlib import Path
 
     from batchscore.stores.options import StoreOptions
@@ -35,11 +35,12 @@ PART_BYTES = 16 * 2**20
 _MAX_PARTS = 10_000
 _AT_ONCE = 4
 _ATTEMPTS = 6
+_LOOK_EVERY_S = 0.1
 _CONFLICT_WAITS_S = (0.2, 0.5, 1.0, 2.0)
 _REFUSALS = {
     "NoSuchBucket": "there is no such bucket",
     "AccessDenied": "the store refuses to let it be written ({said})",
-    "403": "the store refuses access",
+    "403": "the store refuses to let it be written ({said})",
     "InvalidAccessKeyId": "the store does not know the access key",
     "SignatureDoesNotMatch": "the store does not take the secret key",
     "ExpiredToken": "the login has expired; log in again",
@@ -113,7 +114,7 @@ class S3Uploads:
         try:
             found = self._client.head_object(**_place(uri))
         except self._client.exceptions.ClientError as error:
-            if _code(error) in _GONE:
+            if _is_one_of(error, _GONE):
                 return None
             raise
         modified_ns = int(found["LastModified"].timestamp() * 1e9)
@@ -173,9 +174,19 @@ class S3Uploads:
         with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="batchscore-upload") as pool:
             futures = [pool.submit(upload, start) for start in range(0, max(size, 1), step)]
             try:
-                return [future.result() for future in futures]
+                while wait(futures, _LOOK_EVERY_S, FIRST_EXCEPTION).not_done:
+                    if stopped():
+                        raise run_ended(uri)
+                    if any(future.done() and future.exception() for future in futures):
+                        break
+                return [future.result() for future in futures if future.done()]
+            except BaseException:
+                # At once, for the process may have no more than a moment; once more when no piece
+                # can arrive any more, which would else stay for ever.
+                with suppress(OutputError):
+                    self.abandon(uri, upload_id)
+                raise
             finally:
-                # None may arrive after the upload was abandoned: it would stay for ever.
                 pool.shutdown(wait=True, cancel_futures=True)
 
     def complete(self, pending: Pending, *, if_absent: bool) -> None:
@@ -223,14 +234,14 @@ class S3Uploads:
                     write(condition)
                     return
                 except self._client.exceptions.ClientError as error:
-                    if condition and _code(error) in _UNCONDITIONAL:
+                    if condition and _is_one_of(error, _UNCONDITIONAL):
                         # A store without conditions: the nearest to one is to look just before.
                         condition = {}
                         if self._placed(uri) is not None:
                             raise OccupiedError from error
                     elif self._is_done(uri, note, error, if_absent=if_absent):
                         return
-                    elif wait_s is None or _code(error) not in _CONFLICT:
+                    elif wait_s is None or not _is_one_of(error, _CONFLICT):
                         raise
                     else:
                         time.sleep(wait_s)
@@ -238,7 +249,7 @@ class S3Uploads:
     def _is_done(
         self, uri: StoreURI, note: Mapping[str, Any], error: Exception, *, if_absent: bool
     ) -> bool:
-        if _code(error) not in {"PreconditionFailed", "412", *_CONFLICT, *_GONE}:
+        if not _is_one_of(error, {"PreconditionFailed", "412", *_CONFLICT, *_GONE}):
             return False
         there = self._placed(uri)
         if there is not None and there.note.get("token") == note.get("token"):
@@ -257,7 +268,7 @@ class S3Uploads:
             self._client.abort_multipart_upload(**_place(uri), UploadId=upload_id)
         except self._client.exceptions.ClientError as error:
             # A try before may have done it, and its answer be lost.
-            if _code(error) not in _GONE:
+            if not _is_one_of(error, _GONE):
                 raise
 
     def delete(self, uri: StoreURI) -> None:
@@ -270,21 +281,27 @@ def _place(uri: StoreURI) -> dict[str, str]:
     return {"Bucket": uri.bucket, "Key": uri.key}
 
 
-def _code(error: Any) -> str:
-    """The store's name for what is wrong, else the status."""
+def _names(error: Any) -> tuple[str, str]:
+    """What the store calls that which is wrong, and the status of its answer."""
     status = str(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", ""))
-    return str(error.response.get("Error", {}).get("Code") or status)
+    return str(error.response.get("Error", {}).get("Code", "")), status
 
 
-def _reason(error: Exception) -> tuple[str, bool]:
+def _is_one_of(error: Any, names: Collection[str]) -> bool:
+    return any(name in names for name in _names(error))
+
+
+def _reason(error: Any) -> tuple[str, bool]:
     """Why a request failed, in words, and whether the store refused it."""
     if not hasattr(error, "response"):
         return str(error).splitlines()[0], False
-    code = _code(error)
-    said = str(error.response.get("Error", {}).get("Message") or "").strip().splitlines()
-    if code in _REFUSALS:
-        return _REFUSALS[code].format(said=said[0] if said else code), True
-    return f"the store says {code}{f': {said[0]}' if said else ''}", False
+    names = _names(error)
+    text = str(error.response.get("Error", {}).get("Message") or "").strip().splitlines()
+    said = text[0] if text else names[0] or names[1]
+    for name in names:
+        if name in _REFUSALS:
+            return _REFUSALS[name].format(said=said), True
+    return f"the store says {names[0] or names[1]}: {said}", False
 
 
 @contextmanager
