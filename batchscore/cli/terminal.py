@@ -217,8 +217,10 @@ class Terminal:
 
     def live_console(self, progress: str) -> Console | None:
         """The console for a display that moves, until ``finish``; None where lines are wanted."""
+        from batchscore.observers.chosen import can_draw
+
         if progress == "auto":
-            progress = "bar" if sys.stderr.isatty() and _can_draw() else "plain"
+            progress = "bar" if can_draw() else "plain"
         if self.quiet or self.as_json or progress != "bar":
             return None
         self._live = self.console(stderr=True)
@@ -228,10 +230,6 @@ class Terminal:
         """Take the display away, however the run ended."""
         observer.close()
         self._live = None
-
-
-def _can_draw() -> bool:
-    return os.environ.get("TERM", "") not in {"", "dumb"}
 
 
 class _LogLines(logging.Handler):

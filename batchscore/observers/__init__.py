@@ -59,7 +59,7 @@ class NullObserver:
 class Observers(NullObserver):
     """Several observers as one."""
 
-    def __init__(self, parts: Iterable[ClosingObserver]) -> None:
+    def __init__(self, parts: Iterable[Observer]) -> None:
         self._parts = tuple(parts)
 
     def on_start(self, metrics: RunMetrics) -> None:
@@ -83,9 +83,10 @@ class Observers(NullObserver):
             part.on_finish(report)
 
     def close(self) -> None:
-        """Close all."""
+        """Close all that can be; an observer of the user's own need not."""
         for part in self._parts:
-            part.close()
+            if hasattr(part, "close"):
+                part.close()
 
 
 class Ticker(NullObserver):
