@@ -223,7 +223,7 @@ def _kind(name: str, info: FieldInfo) -> Any:
     if is_switch(info):
         return bool  # "| None" would make its completion expect a value
     kind = str if choices(info) and not _open_choices(info) else _completed_as(name, info)
-    return list[kind] | None if is_repeated(info) else kind | None
+    return list[kind] | None if is_repeated(info) else kind | None  # type: ignore[valid-type]
 
 
 def _completed_as(name: str, info: FieldInfo) -> Any:

@@ -123,7 +123,7 @@ class _Page:
 
 def _is_hidden(key: str, value: Any) -> bool:
     if key == "url":
-        return redacted(value) != value
+        return bool(redacted(value) != value)
     return shown_options({key: value}) != {key: value}
 
 
