@@ -142,12 +142,17 @@ def parse_address(value: object) -> object:
     return Address(host or LOOPBACK, int(port))
 
 
+def _number_text(number: float) -> str:
+    """All its digits, as it is read back; never with an exponent."""
+    return f"{number:.12f}".rstrip("0").rstrip(".")
+
+
 def _rate_text(rate: Rate) -> str:
-    return f"{rate.per_second:g}{'req' if rate.unit == 'requests' else 'rows'}/s"
+    return f"{_number_text(rate.per_second)}{'req' if rate.unit == 'requests' else 'rows'}/s"
 
 
 def _limit_text(limit: FailureLimit) -> str:
-    return f"{limit.value * 100:g}%" if limit.is_share else f"{limit.value:g}"
+    return f"{_number_text(limit.value * 100)}%" if limit.is_share else _number_text(limit.value)
 
 
 # What stands in a config file, for the JSON Schema that editors read.

@@ -8,6 +8,7 @@ collects only what was given, as text; ``batchscore.cli.sources`` turns it into 
 from __future__ import annotations
 
 import inspect
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import UnionType
@@ -50,6 +51,9 @@ class GeneralOptions(OptionsModel):
     """The options that every command has."""
 
     config: Path | None = Field(None, description="read options from this TOML file")
+    print_config: bool = Field(
+        False, description="print the options in force as a TOML file, and do nothing else"
+    )
     quiet: bool = Field(False, description="show errors only")
     verbose: bool = Field(False, description="tell more: each retry")
     debug: bool = Field(False, description="show tracebacks and everything that is logged")
@@ -94,7 +98,8 @@ class Command:
     @property
     def option_names(self) -> tuple[str, ...]:
         """The fields that can be set in a file, the environment or on the command line."""
-        return (*settable(self.model), *GeneralOptions.model_fields)
+        general = [name for name in GeneralOptions.model_fields if name != "print_config"]
+        return (*settable(self.model), *general)
 
     def parameters(self) -> Iterator[inspect.Parameter]:
         """What the command line can give, in the order of the help."""
@@ -261,13 +266,23 @@ def default_text(info: FieldInfo) -> str | None:
     value = info.default
     if info.is_required() or value is None or value in ((), {}) or isinstance(value, bool):
         return None
-    if _DURATION in info.metadata:
-        return f"{value:g}s"
-    if _SIZE in info.metadata:
-        return size_text(value)
-    if _SHARE in info.metadata:
-        return share_text(value)
+    value = as_written(info, value)
     return ",".join(f"{item:g}" for item in value) if isinstance(value, tuple) else str(value)
+
+
+def as_written(info: FieldInfo, value: Any) -> Any:
+    """A value with the unit of its option, where it has one that takes nothing from it."""
+    for kind, text_of in ((_DURATION, duration_text), (_SIZE, size_text), (_SHARE, share_text)):
+        if kind in info.metadata and value is not None:
+            text = text_of(value)
+            with suppress(ValueError):  # too small, or endless
+                return text if kind.func(text) == value else value
+    return value
+
+
+def duration_text(seconds: float) -> str:
+    """``60s`` of 60.0."""
+    return f"{seconds:g}s"
 
 
 def size_text(size: int) -> str:
