@@ -31,4 +31,8 @@ async def score(config: ScoreConfig, *, observer: Observer | None = None) -> Run
 
 
 def _engine(config: ScoreConfig) -> Engine:
+    if config.engine == "spark":
+        from batchscore.engines.spark.files import SparkEngine  # noqa: PLC0415 (an extra)
+
+        return SparkEngine()
     raise UsageError(f"--engine {config.engine}: this engine is not here yet")
