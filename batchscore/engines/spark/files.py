@@ -103,14 +103,14 @@ class _Lanes:
     def _score(self, number: int, split: Split) -> Done:
         try:
             rdd = self._spark.context.parallelize([(number, split)], 1)
-            (done,) = rdd.mapPartitions(self._task).collect()
+            done: Done | Exception = rdd.mapPartitions(self._task).collect()[0]
         except BatchscoreError:
             raise
         except Exception as error:
             raise told_by_spark(error, f"part {split.number}") from error
-        if not isinstance(done, Exception):
-            return done
-        raise done
+        if isinstance(done, Exception):
+            raise done
+        return done
 
 
 @dataclass(frozen=True)
