@@ -31,4 +31,9 @@ async def score(config: ScoreConfig, *, observer: Observer | None = None) -> Run
 
 
 def _engine(config: ScoreConfig) -> Engine:
+    match config.engine:
+        case "ray":
+            from batchscore.engines.ray import RayEngine  # noqa: PLC0415
+
+            return RayEngine()
     raise UsageError(f"--engine {config.engine}: this engine is not here yet")
