@@ -31,4 +31,13 @@ async def score(config: ScoreConfig, *, observer: Observer | None = None) -> Run
 
 
 def _engine(config: ScoreConfig) -> Engine:
+    match config.engine:
+        case "ray":
+            from batchscore.engines.ray import RayEngine  # noqa: PLC0415
+
+            return RayEngine()
+        case "spark":
+            from batchscore.engines.spark.files import SparkEngine  # noqa: PLC0415
+
+            return SparkEngine()
     raise UsageError(f"--engine {config.engine}: this engine is not here yet")

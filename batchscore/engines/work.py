@@ -86,41 +86,51 @@ class Engine(Protocol):
 
 
 class FileWorker:
-    """Scores splits into parts, one after another; a context manager."""
+    """Scores splits into parts, one after another; a context manager.
+
+    Nothing happens, and nothing can fail, before the first split comes: what ends the job is told
+    in the answer to a split, as an engine would change it on any other way.
+    """
 
     def __init__(self, work: Work, number: int) -> None:
-        """Begin as worker of this number, which counts from 0.
-
-        Raises:
-            BatchscoreError: what the job needs is not there for this worker.
-        """
-        try:
-            # Paths of the input are as the user typed them: the output may tell them.
-            os.chdir(work.folder)
-        except OSError as error:
-            raise InputError(
-                f"a worker has no folder {str(work.folder)!r}: {error.strerror}; with --engine the "
-                "input has to be at the same place for all workers"
-            ) from error
         self._work, self._number = work, number
-        self._partition = Partition(work.plan, number)
+        self._partition: Partition | None = None
 
     def score(self, split: Split) -> Done:
         """Score a split and write its part; an error is told, so that it travels as it is."""
         metrics = RunMetrics()
         counts = error = None
         try:
-            batches = self._partition.score(split, metrics)
+            partition = self._connected()
+            batches = partition.score(split, metrics)
             self._work.parts.write(split.number, self._work.plan.output_schema, batches)
             counts = PartCounts.of(metrics)
         except Exception as reason:  # noqa: BLE001 - the driver raises it
             error = portable(reason)
-        traffic = self._partition.take_traffic()
-        return Done(split.number, self._number, traffic, counts, error)
+        return Done(split.number, self._number, self.take_traffic(), counts, error)
+
+    def take_traffic(self) -> Traffic:
+        """What was sent since this was last asked."""
+        return (self._partition or RunMetrics()).take_traffic()
+
+    def _connected(self) -> Partition:
+        if self._partition is None:
+            folder = self._work.folder
+            try:
+                # Paths of the input are as the user typed them: the output may tell them.
+                os.chdir(folder)
+            except OSError as error:
+                raise InputError(
+                    f"a worker has no folder {str(folder)!r}: {error.strerror}; with --engine the "
+                    "input has to be at the same place for all workers"
+                ) from error
+            self._partition = Partition(self._work.plan, self._number)
+        return self._partition
 
     def close(self) -> None:
         """Close the connection."""
-        self._partition.close()
+        if self._partition is not None:
+            self._partition.close()
 
     def __enter__(self) -> Self:
         return self
