@@ -22,6 +22,7 @@ from batchscore.bench.load import Closed, Load
 from batchscore.bench.validity import OwnDelay, over_time, own_delays, why_invalid
 
 if TYPE_CHECKING:
+    from batchscore.bench.echo import OwnShare
     from batchscore.bench.samples import Column, Samples
 
 
@@ -63,7 +64,12 @@ class Cell:
     """The figures of a load: of the requests that were meant for the measured stretch.
 
     Throughput is that of the answers which came in it.
+
+    Attributes:
+        own_share: what such a request takes at a server that does nothing, once that was measured.
     """
+
+    own_share: OwnShare | None = None
 
     def __init__(self, measured: Measured, *, max_client_share: float, max_drift: float) -> None:
         self.measured = measured
@@ -133,10 +139,14 @@ class Cell:
 
     @property
     def client_share_s(self) -> float:
-        """What the client itself takes of a request at the median, in seconds."""
-        good = self.samples.chosen(self.samples.ok)
-        reading = good.column("decoded") - good.column("last_byte")
-        return _quantile(reading, 0.5) + _quantile(self._known_send_delays, 0.5)
+        """The client's own part of a response time at the median, in seconds; NaN: not known.
+
+        What a request takes where nothing is served, and, where it was due at a certain time, how
+        late it was sent.
+        """
+        own = math.nan if self.own_share is None else self.own_share.p50
+        is_closed = isinstance(self.measured.load, Closed)
+        return own if is_closed else own + _quantile(self._known_send_delays, 0.5)
 
     @property
     def is_stable(self) -> bool:
@@ -193,6 +203,7 @@ class Cell:
             "send_delay_s": _spread(self._known_send_delays),
             "loop_lag_s": _spread(self._lags),
             "client_cpu": self.client_cpu,
+            "echo_s": None if self.own_share is None else self.own_share.as_dict(),
             "client_share_s": known(self.client_share_s),
             "own_delay_s": {f"p{each.percent}": each.seconds for each in self.own_delays},
             "valid": not self.why_invalid,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from batchscore.bench.cells import rows_text
 from batchscore.bench.compare import changes, key_of, read_report
+from batchscore.bench.echo import own_share
 from batchscore.bench.find_max import Search, find_max
 from batchscore.bench.load import Closed, Load, Open
 from batchscore.bench.measure import Display, measured_cell
@@ -17,7 +19,7 @@ from batchscore.bench.report import BenchReport, is_of_bench, write_requests
 from batchscore.bench.target import Target, prepared
 from batchscore.bench.timed import TimedTransport
 from batchscore.endpoint import Endpoint
-from batchscore.errors import EXIT_STOPPED, EXIT_USAGE, OutputError, UsageError
+from batchscore.errors import EXIT_STOPPED, EXIT_USAGE, AttemptError, OutputError, UsageError
 from batchscore.metrics import RunMetrics
 from batchscore.readers import ReadOptions, open_reader
 from batchscore.run import exit_code_of
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 
     from batchscore.bench.cells import Cell
     from batchscore.bench.options import BenchConfig
+
+_log = logging.getLogger("batchscore")
 
 _CONCURRENCY = (1, 2, 4, 8)
 _FIRST_RATE = 10.0
@@ -171,6 +175,21 @@ async def _all_cells(
         report.cells.append(reused)
         display.on_cell(reused)
         report.reuse = _reuse(report.cells)
+    await _own_shares(report, target)
+
+
+async def _own_shares(report: BenchReport, target: Target) -> None:
+    """Measure what the client itself takes of requests like those that were answered."""
+    for rows, (request, response) in sorted(target.sender.answered.items()):
+        try:
+            share = await own_share(request, response, rows)
+        except (OSError, AttemptError) as error:
+            # The figures stand without it; a computer that is out of handles says so elsewhere.
+            _log.warning("the client's own share of the times is not known: %s", error)
+            return
+        for cell in report.cells:
+            if cell.measured.batch_size == rows:
+                cell.own_share = share
 
 
 async def _searches(
