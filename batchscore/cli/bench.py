@@ -53,10 +53,8 @@ def _print_table(report: BenchReport) -> None:
     for cell in report.cells:
         table.add_row(*_row(cell))
     endpoint = f"{report.endpoint}, protocol {report.protocol}"
-    TERMINAL.data(f"{endpoint}; times in ms, from the intended send
-")
-    TERMINAL.data("client: its own part of p50, measured at a server that does nothing
-")
+    TERMINAL.data(f"{endpoint}; times in ms, from the intended send\n")
+    TERMINAL.data("client: its own part of p50, measured at a server that does nothing\n")
     if report.cells:
         TERMINAL.data("\n")
         TERMINAL.table(table, _TABLE_WIDTH)
