@@ -36,7 +36,9 @@ async def _send(client: Client, until: float, answers: list[float]) -> None:
 
 async def main(url: str, number: int, of: int, seconds: float) -> None:
     """Send for so long, and print when the answers came."""
-    config = ScoreConfig(inputs=["none.csv"], output="none.arrow", url=url, max_attempts=100)
+    config = ScoreConfig(
+        inputs=["none.csv"], output="none.arrow", url=url, max_attempts=100, protocol="rows"
+    )
     answers: list[float] = []
     with Threads(2) as offload:
         ground = Ground(Runtime(), offload, RunMetrics(), lambda *_: None)

@@ -37,16 +37,16 @@ def answers_of(process):
     ids=["queues", "refuses"],
 )
 def test_of_two_processes_the_one_that_joins_late_gets_its_share(limits):
-    """Two beats after the second has joined, both are answered about equally often."""
+    """Two beats after the second has joined, neither is answered twice as often as the other."""
     with FaultServer(*LINEAR, delay_s=0.05, **limits) as server:
-        with worker(server, 0, 34) as first:
-            time.sleep(6)
-            with worker(server, 1, 28) as second:
+        with worker(server, 0, 28) as first:
+            time.sleep(2)
+            with worker(server, 1, 25) as second:
                 late, early = answers_of(second), answers_of(first)
         in_flight = [request.in_flight for request in server.requests]
     begin, end = late[0] + 2 * BEAT_S, late[-1] - 1
     shares = [sum(begin < at < end for at in answers) for answers in (early, late)]
-    assert min(shares) > 0.6 * max(shares), shares
+    assert min(shares) > 0.5 * max(shares), shares
     # And the server is not filled up: 128 could be sent, 16 are worked on.
     middle = sorted(in_flight[len(in_flight) // 2 :])[len(in_flight) // 4]
     assert 10 <= middle <= 32
