@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, NamedTuple
 
 from batchscore.bench.cells import rows_text
+from batchscore.bench.compare import METRICS
 from batchscore.bench.report import SloResult
 from batchscore.bench.verdict import CONFIDENCE
 from batchscore.errors import EXIT_FAILED_ROWS, EXIT_STOPPED
@@ -119,7 +120,7 @@ def _regressed(report: BenchReport) -> Outcome | None:
         return None
     worst = max(report.regressions, key=lambda change: abs(change.change))
     text = (
-        f"regressed: {worst.metric} by {worst.change:+.1%} ({worst.low:+.1%} to "
+        f"regressed: {METRICS[worst.metric]} by {worst.change:+.1%} ({worst.low:+.1%} to "
         f"{worst.high:+.1%}) at {report.cells[worst.cell].measured}"
     )
     return Outcome("regressed", EXIT_FAILED_ROWS, text)

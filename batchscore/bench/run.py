@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from batchscore.bench.cells import rows_text
-from batchscore.bench.compare import changes, key_of, read_report
+from batchscore.bench.compare import changes, differences, key_of, read_report
 from batchscore.bench.find_max import Search, find_max
 from batchscore.bench.load import Closed, Load, Open
 from batchscore.bench.measure import Display, measured_cell
@@ -214,7 +214,12 @@ def _compare(config: BenchConfig, report: BenchReport, old: dict[str, Any]) -> N
     """What became of the loads of an earlier report."""
     report.max_regression = config.max_regression
     names = ("started_at", "version", "endpoint", "environment", "status")
-    report.compared_with = {name: old.get(name) for name in names}
+    keys = {key_of(cell) for cell in old["cells"]}
+    new = [cell for cell in report.cells if key_of(cell.as_dict()) not in keys]
+    report.compared_with = {name: old.get(name) for name in names} | {
+        "differences": differences(old, report.as_dict()),
+        "missing": [str(cell.measured) for cell in new],
+    }
     report.changes = changes(old["cells"], [cell.as_dict() for cell in report.cells], config.seed)
 
 

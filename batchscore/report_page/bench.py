@@ -153,7 +153,15 @@ def _comparison(report: Report, cells: Sequence[Cell]) -> Markup:
         ],
         numbers=(2, 3, 4, 5),
     )
-    return joined([element("p", f"Before is {', '.join(about)}.", class_="soft"), rows])
+    notes = [f"Other: {each}." for each in old.get("differences") or []]
+    notes += [f"Not measured before: {each}." for each in old.get("missing") or []]
+    return joined(
+        [
+            element("p", f"Before is {', '.join(about)}.", class_="soft"),
+            element("ul", *(element("li", note) for note in notes), class_="told") if notes else "",
+            rows,
+        ]
+    )
 
 
 _OLD = (("the report of", "started_at"), ("batchscore", "version"), ("of", "endpoint"))
@@ -166,6 +174,8 @@ _METRICS = {
 
 def _changed(row: dict[str, Any]) -> str:
     """What a change means: one whose interval has no zero in it is none of chance."""
+    if row.get("was_invalid"):
+        return "? invalid before"
     if row["is_regression"]:
         return "✗ worse than allowed"
     if row["low"] <= 0 <= row["high"]:
