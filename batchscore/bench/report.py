@@ -139,7 +139,12 @@ class BenchReport:
             return None
         most = math.inf if self.max_regression is None else self.max_regression
         cells = [change.as_dict(most) for change in self.changes]
-        return {"old": self.compared_with, "confidence": CONFIDENCE, "cells": cells}
+        return {
+            "old": self.compared_with,
+            "confidence": CONFIDENCE,
+            "max_regression": self.max_regression,
+            "cells": cells,
+        }
 
     def write(self, paths: Iterable[Path]) -> None:
         """Write the report as JSON, or as a page where a name ends in ``.html``.

@@ -54,10 +54,8 @@ class OwnDelay:
     def __str__(self) -> str:
         parts = (("sent", self.sending_s), ("read", self.reading_s))
         late = " and ".join(f"{how} {_ms(part)} late" for how, part in parts if part >= _SHOWN_S)
-        return (
-            f"{_ms(self.seconds)} of the p{self.percent} of {_ms(self.told_s)} are its own delay "
-            f"({late})"
-        )
+        part, told = _ms(self.seconds), _ms(self.told_s)
+        return f"{part} of the p{self.percent} of {told} are the client's own delay ({late})"
 
 
 def own_delays(
