@@ -111,8 +111,8 @@ def _missed(report: BenchReport) -> Outcome | None:
         results = [result for result in missed if result.slo.text == text]
         worst = results[0]
         value, where = worst.slo.told(worst.value), report.cells[worst.cell].measured
-        texts.append(f"{text}: {value} at {where}{_more(results)}")
-    return Outcome("slo_missed", EXIT_FAILED_ROWS, f"missed {'; '.join(texts)}") if texts else None
+        texts.append(f"{text} ({value} at {where}{_more(results)})")
+    return Outcome("slo_missed", EXIT_FAILED_ROWS, f"missed: {', '.join(texts)}") if texts else None
 
 
 def _regressed(report: BenchReport) -> Outcome | None:
@@ -161,4 +161,4 @@ def errors_text(cell: Cell) -> str:
 
 def _more(found: Sequence[object]) -> str:
     rest = len(found) - 1
-    return "" if not rest else f" (and {rest} load{'s' if rest > 1 else ''} more)"
+    return "" if not rest else f" and {rest} load{'s' if rest > 1 else ''} more"

@@ -153,6 +153,7 @@ async def _all_cells(
 ) -> None:
     plan = [(load, size) for size in config.batch_size for load in loads(config)]
     total = len(plan) + config.reuse_rows
+    report.notes += _left_out(target)
     for number, (load, size) in enumerate(plan, 1):
         text = f"{load}, {rows_text(size)}"
         display.on_load(number, total, text, config.warmup + config.duration)
@@ -162,6 +163,7 @@ async def _all_cells(
         display.on_cell(report.cells[-1])
     if config.find_max:
         await _searches(config, report, target, display)
+    report.notes += _repeated(target)
     if config.reuse_rows:
         load, size = plan[0]
         text = f"{load}, the same {rows_text(size)}"
@@ -171,6 +173,23 @@ async def _all_cells(
         report.cells.append(reused)
         display.on_cell(reused)
         report.reuse = _reuse(report.cells)
+
+
+def _left_out(target: Target) -> list[str]:
+    failed = max(bodies.failed_rows for bodies in target.bodies.values())
+    if not failed:
+        return []
+    return [f"{rows_text(failed)} cannot be sent and {'is' if failed == 1 else 'are'} left out"]
+
+
+def _repeated(target: Target) -> list[str]:
+    """Where there were not rows enough: a server that keeps its answers is measured by them."""
+    return [
+        f"with {rows_text(size)} a request the input lasts for {len(bodies.items):,} of "
+        f"{bodies.given:,} requests; after that the same rows came again, which a cache may answer"
+        for size, bodies in target.bodies.items()
+        if bodies.given > len(bodies.items)
+    ]
 
 
 async def _searches(

@@ -34,6 +34,8 @@ def _bench(config: BenchConfig, general: GeneralOptions) -> int:
     finally:
         TERMINAL.finish(display)
     _print_table(report)
+    for note in report.notes:
+        TERMINAL.note(f"note: {note}")
     if report.message:
         TERMINAL.error(report.message)
     return report.exit_code

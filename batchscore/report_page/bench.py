@@ -48,7 +48,7 @@ def bench_page(report: Report) -> str:
         title,
         head(title, report),
         _tiles(report, cells),
-        section("Can these figures be trusted?", _validity(cells), id_="validity"),
+        section("Can these figures be trusted?", _validity(report, cells), id_="validity"),
         section("Objectives", _slos(report, cells), id_="slo"),
         section("Highest throughput that keeps the objectives", highest(report), id_="find-max"),
         section("Compared with before", _comparison(report, cells), id_="comparison"),
@@ -79,7 +79,7 @@ def _tiles(report: Report, cells: Sequence[Cell]) -> Markup:
     )
 
 
-def _validity(cells: Sequence[Cell]) -> Markup:
+def _validity(report: Report, cells: Sequence[Cell]) -> Markup:
     bad = [cell for cell in cells if not cell["valid"]]
     items = [
         element("li", element("b", f"{cell_text(cell)}: invalid. "), "; ".join(cell["why_invalid"]))
@@ -93,12 +93,15 @@ def _validity(cells: Sequence[Cell]) -> Markup:
         for cell in cells
         if cell["valid"] and not cell["is_stable"]
     ]
-    if items:
-        return element("ul", *items, class_="told")
     if not cells:
         return Markup("")
-    return element(
-        "p", "Yes: the client was never the bottleneck, and every measurement settled down."
+    yes = "Yes: the client was never the bottleneck, and every measurement settled down."
+    notes = [element("li", note[:1].upper(), note[1:], ".") for note in report.get("notes") or []]
+    return joined(
+        [
+            "" if items else element("p", yes),
+            element("ul", *items, *notes, class_="told") if items or notes else "",
+        ]
     )
 
 
