@@ -146,7 +146,7 @@ def _time(report: CheckReport) -> str:
     if not report.requests:
         return "none, as there is no row to be sent"
     if probe is None:
-        return "not known, as nothing was sent; --probe sends a few requests to tell it"
+        return "not measured; --probe sends a few requests to tell it"
     if probe.rows_per_s is None or probe.expected_s is None or probe.latency_s is None:
         return "not known, as no request was answered well"
     at_once = "one request at a time" if probe.at_once == 1 else f"{probe.at_once} at once"
