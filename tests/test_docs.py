@@ -12,6 +12,7 @@ import write_command_reference
 
 import batchscore
 from batchscore.bench.options import BenchConfig
+from batchscore.checking.options import CheckConfig
 from batchscore.config import EndpointConfig, RescoreConfig, ScoreConfig
 
 ROOT = Path(__file__).parents[1]
@@ -66,7 +67,7 @@ def test_every_option_is_in_the_reference():
     text = (ROOT / "docs" / "commands.md").read_text()
     for name in {
         info.alias or name
-        for model in (EndpointConfig, ScoreConfig, RescoreConfig, BenchConfig)
+        for model in (EndpointConfig, ScoreConfig, CheckConfig, RescoreConfig, BenchConfig)
         for name, info in model.model_fields.items()
     }:
         # An argument, Python's alone, tables of TOML.
