@@ -15,6 +15,7 @@ from batchscore.bench.report import BenchReport, SloResult, is_of_bench, write_r
 from batchscore.bench.target import Target, prepared
 from batchscore.bench.timed import TimedTransport
 from batchscore.endpoint import Endpoint
+from batchscore.environment import raise_file_limit
 from batchscore.errors import (
     EXIT_FAILED_ROWS,
     EXIT_STOPPED,
@@ -133,7 +134,7 @@ def _check_places(config: BenchConfig) -> None:
 async def _measured(config: BenchConfig, report: BenchReport, display: Display) -> None:
     """Measure each load with each batch size."""
     runtime = Runtime(transport=TimedTransport)
-    _raise_handles()
+    raise_file_limit()
     with runtime.ground(RunMetrics()) as ground:
         job = await with_protocol(config.as_score(), ground)
         opened = await ground.offload(open_reader, job.inputs, ReadOptions.of(job))
@@ -250,12 +251,3 @@ def _compare(config: BenchConfig, report: BenchReport, old: dict[str, Any]) -> N
     names = ("started_at", "version", "endpoint", "environment", "status")
     report.compared_with = {name: old.get(name) for name in names}
     report.changes = changes(old["cells"], [cell.as_dict() for cell in report.cells], config.seed)
-
-
-def _raise_handles() -> None:
-    """Let this process have as many connections as the system allows."""
-    with suppress(ImportError, ValueError, OSError):
-        import resource  # noqa: PLC0415 - not on every system
-
-        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

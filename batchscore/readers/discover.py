@@ -8,7 +8,7 @@ import re
 import stat
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from batchscore.errors import InputError, UsageError
@@ -104,10 +104,19 @@ def discover(
             "score them in two runs"
         )
     if pictures:
-        return FoundInput(tuple(files), Path(os.path.commonpath(roots)))
+        return FoundInput(tuple(files), _common_folder(roots))
     first = files[0]
     folder = Path() if first.is_stream else Path(first.name).parent
     return FoundInput(tuple(files), folder.absolute())
+
+
+def _common_folder(roots: list[str]) -> Path:
+    try:
+        return Path(os.path.commonpath(roots))
+    except ValueError as error:  # on Windows
+        raise InputError(
+            f"the folders {roots[0]!r} and {roots[-1]!r} are on two drives; score them in two runs"
+        ) from error
 
 
 def _expand(typed: str, own: frozenset[str]) -> tuple[list[str], str]:
@@ -165,7 +174,7 @@ def _glob(pattern: str, own: frozenset[str]) -> tuple[list[str], str]:
     fixed = _fixed_part(pattern)
     shown = len(Path(fixed).parts)
     # A last part that is itself written with _ or . asks for such names.
-    asked = PurePosixPath(pattern).name[:1]
+    asked = Path(pattern).name[:1]
     names: set[str] = set()
     real = cache(os.path.realpath)
     # Not Path.glob: it knows no absolute pattern, and "**" as the last part only as folders.
