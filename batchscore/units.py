@@ -20,11 +20,24 @@ _BYTES = {
 }
 
 
+LOOPBACK = "127.0.0.1"
+
+
 class Rate(NamedTuple):
     """A bound on what is sent in a second."""
 
     per_second: float
     unit: Literal["requests", "rows"]
+
+
+class Address(NamedTuple):
+    """Where to listen."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 class FailureLimit(NamedTuple):
@@ -112,6 +125,23 @@ def share_text(share: float) -> str:
     return f"{share * 100:g}%"
 
 
+def parse_address(value: object) -> object:
+    """Where to listen, of ``9090``, ``0.0.0.0:9090`` or ``[::1]:9090``; loopback without a host."""
+    if isinstance(value, bool) or not isinstance(value, (int, str)):
+        return value
+    host, colon, port = str(value).strip().rpartition(":")
+    if colon and not host:
+        raise ValueError(f"{value!r} names no host; write {port} for this computer alone, "
+                         f"0.0.0.0:{port} for all who can reach it")  # fmt: skip
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise ValueError(f"{value!r} is not understood; write [::1]:9090 where the host has colons")
+    if not (port.isascii() and port.isdigit() and int(port) <= 65535):
+        raise ValueError(f"{value!r} is no port; write 9090 or HOST:9090, 0 for any free port")
+    return Address(host or LOOPBACK, int(port))
+
+
 def _number_text(number: float) -> str:
     """All its digits, as it is read back; never with an exponent."""
     return f"{number:.12f}".rstrip("0").rstrip(".")
@@ -146,6 +176,11 @@ RateLimit = Annotated[
     Rate,
     BeforeValidator(parse_rate, json_schema_input_type=_written("(req|requests|row|rows)/s")),
     PlainSerializer(_rate_text),
+]
+ListenAddress = Annotated[
+    Address,
+    BeforeValidator(parse_address, json_schema_input_type=int | str),
+    PlainSerializer(str),
 ]
 MaxFailedRows = Annotated[
     FailureLimit,

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_
 from cyclopts import Group, Parameter
 from pydantic import BaseModel, ConfigDict, Field
 
-from batchscore.config import Many, Pairs, Paths
 from batchscore.extensions import Extensions
+from batchscore.option_types import Pairs
+from batchscore.place_options import Many, Paths
 from batchscore.units import Duration, Share, Size, share_text
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ _FILES = frozenset({"inputs", "input", "output", "model"})
 _NAMES = {"protocol": ("auto", "instances", "mlflow", "open-inference", "rows")}
 """What is offered for options whose built-in names stand in a layer that takes long to import."""
 
-_GROUPS = ("Input", "Load", "Sending", "Deployment", "Output", "Options", "General")
+_GROUPS = ("Input", "Load", "Sending", "Deployment", "Output", "Engine", "Options", "General")
 
 
 class OptionsModel(BaseModel):
@@ -60,6 +61,9 @@ class GeneralOptions(OptionsModel):
     progress: Literal["auto", "bar", "plain", "none"] = Field(
         "auto", description="progress display; auto: a bar on a terminal, else a line every 10 s"
     )
+    log_format: Literal["text", "json"] = Field(
+        "text", description="form of standard error; json: one object a line, and no bar"
+    )
 
 
 _GENERAL_NAMES = {"quiet": ("--quiet", "-q"), "verbose": ("--verbose", "-v")}
@@ -78,6 +82,7 @@ class Command:
         short: further names of options.
         metavars: what stands for an option's value in the help.
         several: options that take all the words up to the next option.
+        hidden: options that are accepted, and left out of the help.
     """
 
     name: str
@@ -88,6 +93,7 @@ class Command:
     short: Mapping[str, str] = field(default_factory=dict)
     metavars: Mapping[str, str] = field(default_factory=dict)
     several: tuple[str, ...] = ()
+    hidden: tuple[str, ...] = ()
 
     @property
     def option_names(self) -> tuple[str, ...]:
@@ -107,8 +113,10 @@ class Command:
             if name in options and name != self.positional:
                 names = (_kebab(name), *([self.short[name]] if name in self.short else []))
                 group, metavar = group_of.get(name, "Options"), self.metavars.get(name)
-                several = name in self.several
-                yield _option(name, options[name], names, group, metavar, several=several)
+                several, hidden = name in self.several, name in self.hidden
+                yield _option(
+                    name, options[name], names, group, metavar, several=several, hidden=hidden
+                )
         for name, info in GeneralOptions.model_fields.items():
             option = _GENERAL_NAMES.get(name, (_kebab(name),))
             yield _option(name, info, option, "General", "FILE.toml" if name == "config" else None)
@@ -194,6 +202,7 @@ def _option(
     metavar: str | None,
     *,
     several: bool = False,
+    hidden: bool = False,
 ) -> inspect.Parameter:
     known = _open_choices(info)
     kind = _kind(name, info)
@@ -208,6 +217,7 @@ def _option(
         consume_multiple=several,
         negative=f"--no-{names[0].removeprefix('--')}" if is_switch(info) else (),
         show_default=False,
+        show=not hidden,
     )
     return inspect.Parameter(
         name,
@@ -222,8 +232,8 @@ def _kind(name: str, info: FieldInfo) -> Any:
     """The type from which cyclopts makes how an option is parsed and completed."""
     if is_switch(info):
         return bool  # "| None" would make its completion expect a value
-    kind = str if choices(info) and not _open_choices(info) else _completed_as(name, info)
-    return list[kind] | None if is_repeated(info) else kind | None  # type: ignore[valid-type]
+    kind: Any = str if choices(info) and not _open_choices(info) else _completed_as(name, info)
+    return list[kind] | None if is_repeated(info) else kind | None
 
 
 def _completed_as(name: str, info: FieldInfo) -> Any:

@@ -15,6 +15,7 @@ CREDENTIAL_ADVICE = (
 
 COMMANDS = {
     "score": "Score the rows of files with a deployment; the output has them in input order.",
+    "check": "Read all rows as score would, send none, and tell every problem with its rows.",
     "rescore": "Send only the rows of an output that failed; what comes back takes their places.",
     "inspect": "Show a deployment's protocol, inputs and outputs.",
     "bench": "Measure a deployment's latency and throughput with the rows of files.",
@@ -24,6 +25,7 @@ COMMANDS = {
 }
 USAGE = {
     "score": "INPUT... --url URL -o OUT",
+    "check": "INPUT... --url URL",
     "rescore": "OUT --url URL",
     "inspect": "--url URL",
     "bench": "INPUT... --url URL",
