@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import errno
+import logging
 import os
 import resource
 import subprocess
@@ -142,7 +143,8 @@ def test_on_windows_one_process_scores(monkeypatch, caplog):
     config = ScoreConfig(inputs="a.csv", output="o.arrow", url="http://h/", processes=4)
     assert process_count(config) == 4
     monkeypatch.setattr(sys, "platform", "win32")
-    with caplog.at_level("INFO"):
+    monkeypatch.setattr(logging.getLogger("batchscore"), "propagate", True)
+    with caplog.at_level("INFO", logger="batchscore"):
         assert process_count(config) == 1
     assert "only one process here" in caplog.text
 
