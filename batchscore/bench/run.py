@@ -19,6 +19,7 @@ from batchscore.bench.report import BenchReport, is_of_bench, write_requests
 from batchscore.bench.target import Target, prepared
 from batchscore.bench.timed import TimedTransport
 from batchscore.endpoint import Endpoint
+from batchscore.environment import raise_file_limit
 from batchscore.errors import EXIT_STOPPED, EXIT_USAGE, AttemptError, OutputError, UsageError
 from batchscore.metrics import RunMetrics
 from batchscore.readers import ReadOptions, open_reader
@@ -134,7 +135,7 @@ def _check_places(config: BenchConfig) -> None:
 async def _measured(config: BenchConfig, report: BenchReport, display: Display) -> None:
     """Measure each load with each batch size."""
     runtime = Runtime(transport=TimedTransport)
-    _raise_handles()
+    raise_file_limit()
     with runtime.ground(RunMetrics()) as ground:
         job = await with_protocol(config.as_score(), ground)
         opened = await ground.offload(open_reader, job.inputs, ReadOptions.of(job))
@@ -259,12 +260,3 @@ def _compare(config: BenchConfig, report: BenchReport, old: dict[str, Any]) -> N
         "missing": [str(cell.measured) for cell in new],
     }
     report.changes = changes(old["cells"], [cell.as_dict() for cell in report.cells], config.seed)
-
-
-def _raise_handles() -> None:
-    """Let this process have as many connections as the system allows."""
-    with suppress(ImportError, ValueError, OSError):
-        import resource  # noqa: PLC0415 - not on every system
-
-        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
