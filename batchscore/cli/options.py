@@ -31,7 +31,7 @@ ENVIRONMENT_PREFIX = "BATCHSCORE_"
 # What the annotated types of the options carry, to know them again in a field.
 _REPEATED = tuple(get_args(kind)[1] for kind in (Many, Pairs, Paths))
 _DURATION, _SIZE, _SHARE = (get_args(kind)[1] for kind in (Duration, Size, Share))
-_GROUPS = ("Input", "Load", "Sending", "Deployment", "Output", "Options", "General")
+_GROUPS = ("Input", "Load", "Sending", "Deployment", "Output", "Stores", "Options", "General")
 
 
 class OptionsModel(BaseModel):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from batchscore.cli.commands import as_function
 from batchscore.cli.options import Command, GeneralOptions
-from batchscore.cli.score import METAVARS, SENDING, report_of
+from batchscore.cli.score import METAVARS, SENDING, STORES, report_of
 from batchscore.config import RescoreConfig
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ COMMAND = Command(
             "url", "token_command", "token_file", "ca_bundle", "header", "header_file",
         ),
         "Output": ("report", "resume", "work_dir"),
+        "Stores": STORES,
     },
     metavars={**METAVARS, "input": "INPUT"},
     several=("input",),

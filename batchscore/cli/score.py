@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 INPUT = (
     "inputs", "input_format", "source_column", "map", "delimiter", "encoding", "null", "type",
-    "image_root", "keep", "drop", "limit",
+    "image_root", "hive", "keep", "drop", "limit",
 )  # fmt: skip
 SENDING = (
     "batch_size", "max_batch_bytes", "concurrency", "processes", "rate_limit", "timeout",
@@ -27,7 +27,11 @@ DEPLOYMENT = (
     "url", "token_command", "token_file", "protocol", "features", "schema", "pack", "classes",
     "ca_bundle", "header", "header_file",
 )  # fmt: skip
-OUTPUT = ("output", "output_format", "probs", "prefix", "report", "resume", "overwrite", "work_dir")
+OUTPUT = (
+    "output", "output_format", "max_part_bytes", "probs", "prefix", "report", "resume",
+    "overwrite", "work_dir",
+)  # fmt: skip
+STORES = ("store_endpoint", "store_region")
 
 METAVARS = {
     "inputs": "INPUT", "output": "OUT", "url": "URL", "token_command": "COMMAND",
@@ -35,6 +39,7 @@ METAVARS = {
     "timeout": "TIME", "max_response_bytes": "SIZE", "max_batch_bytes": "SIZE",
     "map": "FEATURE=COLUMN", "type": "COLUMN=TYPE", "delimiter": "CHAR|tab",
     "encoding": "NAME", "source_column": "NAME", "image_root": "FOLDER", "work_dir": "FOLDER",
+    "max_part_bytes": "SIZE", "store_endpoint": "URL", "store_region": "NAME",
     "keep": "COLUMN,...|all|none", "drop": "COLUMN,...", "limit": "ROWS",
     "batch_size": "ROWS|auto", "concurrency": "N|auto",
     "processes": "N|auto", "rate_limit": "RATE",
@@ -74,7 +79,13 @@ COMMAND = Command(
     model=ScoreConfig,
     call=_score,
     positional="inputs",
-    groups={"Input": INPUT, "Sending": SENDING, "Deployment": DEPLOYMENT, "Output": OUTPUT},
+    groups={
+        "Input": INPUT,
+        "Sending": SENDING,
+        "Deployment": DEPLOYMENT,
+        "Output": OUTPUT,
+        "Stores": STORES,
+    },
     short={"output": "-o"},
     metavars=METAVARS,
 )

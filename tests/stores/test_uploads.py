@@ -65,7 +65,7 @@ def test_an_output_appears_whole_and_leaves_nothing_else(
     with FaultServer(*LINEAR) as server:
         report = score(large, store.uri("out.parquet"), server.url)
     assert report.rows_scored == ROWS
-    assert store.keys() == ["out.parquet"]
+    assert store.objects() == ["out.parquet"]
     table = store.table("out.parquet")
     assert table["x"].to_pylist() == [float(n) for n in range(ROWS)]
     assert table["noise"].equals(pq.read_table(large)["noise"])
@@ -126,11 +126,11 @@ def test_an_upload_that_fails_for_good_keeps_the_rows_and_resumes_without_the_de
         assert caught.value.exit_code == 75
         assert "all rows are kept" in str(caught.value)
         assert str(caught.value).startswith(f"cannot write {out}: ")
-        assert store.keys() == store.uploads() == []
+        assert store.objects() == store.uploads() == []
     s3.s3_client.cache_clear()
     report = score(large, out, url, resume=True)
     assert (report.rows_scored, report.requests) == (ROWS, 0)
-    assert store.keys() == ["out.arrow"]
+    assert store.objects() == ["out.arrow"]
 
 
 @pytest.mark.usefixtures("quick_to_give_up")
@@ -154,7 +154,7 @@ def test_a_store_that_cannot_be_told_to_forget_is_told_by_the_next_run(
         s3.s3_client.cache_clear()
         score(large, out, server.url, resume=True)
     assert store.uploads() == []
-    assert store.keys() == ["out.arrow"]
+    assert store.objects() == ["out.arrow"]
 
 
 @pytest.mark.parametrize("is_terminated", [False, True])
@@ -182,7 +182,7 @@ def test_a_kill_in_the_middle_of_an_upload_leaves_no_object_and_no_piece(
         process.send_signal(signal.SIGTERM if is_terminated else signal.SIGKILL)
         process.communicate(timeout=30)
         assert process.returncode == (143 if is_terminated else -9)
-        assert store.keys() == []
+        assert store.objects() == []
         assert store.uploads() == ([] if is_terminated else ["out.arrow"])
         go_on.set()
         sent = len(server.requests)
@@ -193,7 +193,7 @@ def test_a_kill_in_the_middle_of_an_upload_leaves_no_object_and_no_piece(
         assert (done.returncode, done.stderr) == (0, "")
         assert len(server.requests) == sent
     assert store.uploads() == []
-    assert store.keys() == ["out.arrow"]
+    assert store.objects() == ["out.arrow"]
 
 
 def test_a_kill_after_the_object_appeared_is_no_other_jobs_output(
@@ -218,7 +218,7 @@ def test_a_kill_after_the_object_appeared_is_no_other_jobs_output(
                 command(*words, "--store-endpoint", broken.endpoint), cwd=tmp_path
             )
             assert asked_to_commit.wait(60)
-            while store.keys() != ["out.csv"]:
+            while store.objects() != ["out.csv"]:
                 time.sleep(0.05)
             process.kill()
             process.wait()
@@ -282,7 +282,7 @@ def test_a_store_without_conditions_is_looked_at_just_before(store: Store, small
     with FaultServer(*LINEAR) as server, BrokenStore(store.endpoint, fault) as broken:
         options = {"store_endpoint": broken.endpoint}
         score(small, store.uri("out.csv"), server.url, **options)
-        assert store.keys() == ["out.csv"]
+        assert store.objects() == ["out.csv"]
 
         def appear(asked: Asked) -> int | None:
             if asked.is_part:
