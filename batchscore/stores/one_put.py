@@ -44,6 +44,8 @@ _RETRIES = 6
 class OnePutUploads:
     """``Uploads`` of whole objects; ``begin`` sends nothing, ``complete`` all of it."""
 
+    put_bytes = 0
+
     def __init__(self, uri: StoreURI, options: StoreOptions) -> None:
         try:
             import obstore  # noqa: PLC0415 (an extra)

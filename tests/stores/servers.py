@@ -66,7 +66,8 @@ def _seaweedfs(folder: Path) -> Iterator[str]:
     grpc = ("master.port.grpc", "volume.port.grpc", "filer.port.grpc", "s3.port.grpc")
     command = [
         str(program("weed")), "server", f"-dir={data}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
-        "-s3", f"-s3.config={folder / 's3.json'}", "-s3.port.iceberg=0", "-s3.port.lance=0",
+        "-s3", "-s3.autoCreateBucket=false", f"-s3.config={folder / 's3.json'}",
+        "-s3.port.iceberg=0", "-s3.port.lance=0",
         "-master.telemetry=false", "-volume.max=3000", "-master.volumeSizeLimitMB=64",
         *(f"-{name}={port}" for name, port in zip([*names, *grpc], ports, strict=True)),
     ]  # fmt: skip
