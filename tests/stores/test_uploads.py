@@ -237,8 +237,6 @@ def test_two_runs_cannot_both_commit_one_output(
     store: Store, request: pytest.FixtureRequest, tmp_path: Path, size: str
 ) -> None:
     """Of two machines that write one OUT, one commits; the other keeps its rows and exits 2."""
-    if size == "large" and os.environ.get("STORE_SERVER") == "seaweedfs":
-        pytest.skip("SeaweedFS 4.48 does not check and commit an upload of pieces in one step")
     small = request.getfixturevalue(size)
     meet = threading.Barrier(2, timeout=60)
 
