@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from batchscore.bench.options import BenchConfig
 from batchscore.cli.commands import as_function
 from batchscore.cli.options import Command, GeneralOptions
-from batchscore.cli.score import DEPLOYMENT, METAVARS
+from batchscore.cli.score import DEPLOYMENT, METAVARS, STORES
 from batchscore.cli.terminal import TERMINAL
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ COMMAND = Command(
     groups={
         "Input": (
             "inputs", "input_format", "map", "delimiter", "encoding", "null", "type", "image_root",
-            "limit",
+            "hive", "limit",
         ),
         "Load": (
             "concurrency", "rate", "arrivals", "batch_size", "reuse_rows", "duration", "warmup",
@@ -141,6 +141,7 @@ COMMAND = Command(
         "Sending": ("timeout", "max_attempts", "max_response_bytes"),
         "Deployment": DEPLOYMENT,
         "Output": ("slo", "find_max", "compare", "max_regression", "output", "report"),
+        "Stores": STORES,
     },
     short={"output": "-o"},
     metavars={
