@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import socket
 from collections import Counter
 from contextlib import contextmanager
 from math import prod
@@ -16,7 +17,7 @@ from batchscore.engines.partition import Partition
 from batchscore.engines.plan import plan_rows
 from batchscore.engines.rows import rows_config
 from batchscore.engines.work import Done, FileWorker
-from batchscore.errors import UsageError, WorkerLostError
+from batchscore.errors import BatchscoreError, StoppedError, UsageError, WorkerLostError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 _FIRST_ROWS = 1024
 _OBJECT_STORE_BYTES = 256 * 2**20
+_CONNECT_S = 10.0
 _MAX_BEGUN = 5
 """Workers that a split may take with it; Ray itself would go on forever."""
 
@@ -155,6 +157,7 @@ class RayEngine:
                 given |= {"num_cpus": config.workers} if config.workers else {}
             self._is_ours = True
             try:
+                _look_for(address)
                 ray.init(address, **given)
             except (OSError, RuntimeError, ValueError) as error:
                 reason = str(error).strip().splitlines()[0]
@@ -187,9 +190,7 @@ class RayEngine:
                     for told in table["done"].to_pylist():
                         tell(pickle.loads(told))  # noqa: S301 - made by our own workers
             except ray.exceptions.RayError as error:
-                raise WorkerLostError(
-                    f"Ray gave up a part of the job: {str(error).strip().splitlines()[-1]}"
-                ) from error
+                raise _given_up(error) from error
 
     def stop(self) -> None:
         """See ``Engine``."""
@@ -219,6 +220,16 @@ class _SplitsActor:
         return self._worker.score(split)
 
 
+def _given_up(error: Exception) -> BatchscoreError:
+    """What Ray does not repeat: most often a worker that cannot begin as this program did."""
+    reason = str(error).strip().splitlines()[-1]
+    if isinstance(error, _ray().exceptions.RayTaskError) or "creation task" in str(error):
+        return StoppedError(
+            f"a worker of Ray failed: {reason}; has each node the same Python and packages?"
+        )
+    return WorkerLostError(f"Ray gave up a part of the job: {reason}")
+
+
 def _set_up_alone() -> None:
     """What a cluster of this computer alone is to know before Ray is imported and begins.
 
@@ -229,6 +240,13 @@ def _set_up_alone() -> None:
     os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     if not _log.isEnabledFor(logging.DEBUG):
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+
+
+def _look_for(address: str | None) -> None:
+    """Raise ``OSError`` where nobody listens at HOST:PORT; Ray itself would wait for minutes."""
+    host, colon, port = (address or "").removeprefix("ray://").rpartition(":")
+    if colon and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=_CONNECT_S).close()
 
 
 @contextmanager
@@ -243,7 +261,7 @@ def _quiet() -> Iterator[None]:
         if isinstance(handler, logging.StreamHandler)
     ]
     for handler, _ in shown:
-        handler.setLevel(logging.ERROR)
+        handler.setLevel(logging.CRITICAL)
     try:
         with context.current(mine):
             yield

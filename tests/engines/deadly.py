@@ -3,7 +3,7 @@
 import os
 import signal
 
-from engines.clients import command_of
+from faultserver.clients import command_of
 
 
 def token() -> str:

@@ -1,11 +1,13 @@
 """Ray itself, on this computer: rows in and out, and actors that are killed on the way."""
 
+import gc
 import json
 import os
 import signal
 import subprocess
 import sys
 import threading
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from engines import deadly
-from engines.clients import clients_of, command_of, wait_until
+from faultserver.clients import clients_of, command_of, wait_until
 from faultserver import CLASSIFIER, LINEAR, FaultServer, echo, faults
 from integration.conftest import read_arrow
 
@@ -29,11 +31,15 @@ pytestmark = [
 ]
 
 WORKERS = 2
+TESTS = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
 def ray():
     """A cluster with room for two actors and what reads for them."""
+    # So that workers find the modules that stand beside the tests.
+    patch = pytest.MonkeyPatch()
+    patch.setenv("PYTHONPATH", os.pathsep.join([str(TESTS), *sys.path]))
     values = {"inputs": ["-"], "output": "-", "url": "http://127.0.0.1:1", "engine": "ray"}
     engine = RayEngine()
     engine.start(configured(ScoreConfig, {**values, "workers": 4}))
@@ -44,6 +50,11 @@ def ray():
     context.execution_options.preserve_order = True
     yield ray
     engine.stop()
+    patch.undo()
+    # Ray leaves its processes and their logs to whoever clears the memory.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 def numbers(rows: int) -> pa.Table:
@@ -118,8 +129,10 @@ def test_arrays_and_text_survive_the_way_through_ray(ray):
     arrays = np.arange(120, dtype=np.float32).reshape(20, 2, 3) / 7
     with FaultServer(*echo({"a": ("numeric", [2, 3]), "t": ("text", [1])})) as server:
         words = [f"é{n}" for n in range(20)]
-        theirs = ray.data.from_numpy(arrays).rename_columns({"data": "a"})
-        theirs = theirs.zip(ray.data.from_arrow(pa.table({"t": words})))
+        theirs = ray.data.from_items(
+            [{"a": a, "t": t} for a, t in zip(arrays, words, strict=True)], override_num_blocks=1
+        )
+        assert theirs.schema().types[0] != pa.fixed_shape_tensor(pa.float32(), [2, 3])
         found = rows_of(score_dataset(theirs, url=server.url, workers=1))
     assert found["predicted_t"].to_pylist() == words
     predicted = found["predicted_a"].combine_chunks()
@@ -132,9 +145,8 @@ def test_the_bound_of_requests_is_that_of_all_actors(ray):
     ds = ray.data.from_arrow([numbers(200)] * 8)
     with FaultServer(*LINEAR, delay_s=0.02) as server:
         scored = score_dataset(ds, url=server.url, workers=WORKERS, batch_size=10, concurrency=3)
-        assert scored.count() == 1600
-        assert server.max_in_flight <= 3
-        assert server.connections >= 3
+        assert rows_of(scored).num_rows == 1600
+        assert 2 <= server.max_in_flight <= 3
 
 
 def test_an_actor_that_is_killed_costs_no_row(ray):
@@ -162,7 +174,8 @@ def test_an_error_of_an_actor_is_the_cause_of_rays(ray):
     """Whoever asks for the rows gets Ray's error, with ours, words and all, behind it."""
     script = lambda info: faults.status(403, "closed") if info.rows[0]["x"] >= 50 else None  # noqa: E731
     with FaultServer(*LINEAR, script=script) as server:
-        scored = score_dataset(ray.data.from_arrow(numbers(100)), url=server.url, batch_size=10)
+        ds = ray.data.from_arrow(numbers(100))
+        scored = score_dataset(ds, url=server.url, batch_size=10, workers=1)
         with pytest.raises(ray.exceptions.RayTaskError, match="closed") as caught:
             rows_of(scored)
     assert isinstance(caught.value, RefusedError)
