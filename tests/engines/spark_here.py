@@ -5,14 +5,14 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
-import pyspark
-from engines.clients import clients_of, command_of
+from faultserver.clients import clients_of, command_of, parent_of, started_by
 
 EXECUTORS = 2
 MASTER = f"local-cluster[{EXECUTORS},1,1024]"
-_EXECUTOR = "CoarseGrainedExecutorBackend"
+EXECUTOR = "CoarseGrainedExecutorBackend"
 
 
 @contextmanager
@@ -21,7 +21,9 @@ def spark_home() -> Iterator[dict[str, str]]:
 
     They leave them below SPARK_HOME, which is where PySpark is installed.
     """
-    installed = Path(pyspark.__file__).parent
+    found = find_spec("pyspark")
+    assert found is not None, "pip install 'batchscore[spark]'"
+    installed = Path(found.origin or "").parent
     with tempfile.TemporaryDirectory() as name:
         for path in installed.iterdir():
             if path.name != "work":
@@ -31,47 +33,21 @@ def spark_home() -> Iterator[dict[str, str]]:
 
 def executors_at_work(url: str) -> list[int]:
     """The executors whose Python workers are connected to a server."""
-    found = {executor_of(pid) for pid in python_workers(url)}
+    found = {started_by(pid, EXECUTOR) for pid in python_workers(url)}
     return sorted(pid for pid in found if pid is not None)
 
 
 def python_workers(url: str) -> list[int]:
     """Spark's Python workers that are connected to a server."""
-    return sorted(pid for pid in clients_of(url) if "pyspark" in safe_command_of(pid))
-
-
-def executor_of(pid: int) -> int | None:
-    """The executor that a Python worker belongs to; None where Spark is one process."""
-    while pid > 1:
-        if _EXECUTOR in safe_command_of(pid):
-            return pid
-        pid = parent_of(pid)
-    return None
-
-
-def parent_of(pid: int) -> int:
-    """The process that started a process; 0 where it has ended."""
-    try:
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-    except OSError:
-        return 0
-
-
-def safe_command_of(pid: int) -> str:
-    """What a process calls itself; nothing where it has ended."""
-    try:
-        return command_of(pid)
-    except OSError:
-        return ""
+    return sorted(pid for pid in clients_of(url) if "pyspark" in command_of(pid))
 
 
 def descendants(pid: int) -> list[int]:
     """The processes that a process has started, and theirs."""
-    parents = {
-        int(p.name): parent_of(int(p.name)) for p in Path("/proc").iterdir() if p.name.isdigit()
-    }
+    pids = [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
+    parents = {each: parent_of(each) for each in pids}
     found, new = [], [pid]
     while new:
         new = [child for child, parent in parents.items() if parent in new]
         found += new
-    return [child for child in found if Path(f"/proc/{child}").exists()]
+    return found

@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from engines import spark_here
-from engines.clients import wait_until
 from faultserver import CLASSIFIER, LINEAR, FaultServer, RowTally, echo, faults
+from faultserver.clients import command_of, wait_until
 from integration.conftest import read_arrow
 
 import batchscore
@@ -324,7 +324,7 @@ def test_an_interrupted_command_leaves_no_output_and_no_process(tmp_path):
         assert running.returncode == 130, err
         assert len(started) >= 2
         wait_until(
-            lambda: not any(map(spark_here.safe_command_of, started)),
+            lambda: not any(map(command_of, started)),
             "the end of Spark's processes",
         )
     assert not (tmp_path / "out").exists()
