@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from engines import deadly
-from faultserver.clients import clients_of, command_of, wait_until
 from faultserver import CLASSIFIER, LINEAR, FaultServer, echo, faults
+from faultserver.clients import clients_of, command_of, wait_until
 from integration.conftest import read_arrow
 
 import batchscore
