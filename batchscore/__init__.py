@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING
 from batchscore.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from batchscore.api import rescore, rescore_async, score, score_async, score_table
+    from batchscore.api import (
+        check,
+        check_async,
+        rescore,
+        rescore_async,
+        score,
+        score_async,
+        score_table,
+    )
+    from batchscore.checking.report import CheckReport
     from batchscore.deployment import AsyncDeployment, Deployment
     from batchscore.errors import (
         BatchscoreError,
@@ -25,6 +34,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "AsyncDeployment": "deployment",
     "BatchscoreError": "errors",
+    "CheckReport": "checking.report",
     "Deployment": "deployment",
     "FeatureSpec": "schema",
     "InputError": "errors",
@@ -33,6 +43,8 @@ _HOMES = {
     "StoppedError": "errors",
     "TemporaryError": "errors",
     "UsageError": "errors",
+    "check": "api",
+    "check_async": "api",
     "rescore": "api",
     "rescore_async": "api",
     "score": "api",
@@ -43,6 +55,7 @@ _HOMES = {
 __all__ = [
     "AsyncDeployment",
     "BatchscoreError",
+    "CheckReport",
     "Deployment",
     "FeatureSpec",
     "InputError",
@@ -51,6 +64,8 @@ __all__ = [
     "StoppedError",
     "TemporaryError",
     "UsageError",
+    "check",
+    "check_async",
     "rescore",
     "rescore_async",
     "score",

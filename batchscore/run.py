@@ -6,6 +6,7 @@ import asyncio
 import os
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from batchscore.endpoint import Endpoint, redacted
@@ -23,13 +24,15 @@ from batchscore.errors import (
     UsageError,
 )
 from batchscore.metrics import RunMetrics, RunReport
+from batchscore.observers.exposition import About
 from batchscore.observers.history import History
+from batchscore.observers.scrapes import Scrapes
 from batchscore.shown import shown_options
+from batchscore.stores import StoredFile
 from batchscore.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
-    from pathlib import Path
 
     from batchscore.config import ScoreConfig
     from batchscore.observers import Observer
@@ -51,7 +54,7 @@ class Run:
     """What all parts of one run share.
 
     Attributes:
-        kind: ``score`` or ``rescore``.
+        kind: ``score``, ``rescore`` or ``check``.
         ground: what it stands on, inside ``whole_run``.
     """
 
@@ -62,7 +65,7 @@ class Run:
     ground: Ground = field(init=False)
 
     def __post_init__(self) -> None:
-        self.metrics = RunMetrics(clock=self.runtime.clock)
+        self.metrics = RunMetrics(clock=self.runtime.clock, is_sending=self.kind != "check")
         self.started_at = datetime.now(UTC)
         self.fingerprint: str | None = None
         self.resumable: Callable[[], bool] = lambda: False
@@ -74,7 +77,7 @@ class Run:
     def check_image_root(self) -> None:
         """Raise ``UsageError`` where no picture could be read."""
         root = self.config.image_root
-        if root is not None and not root.is_dir():
+        if isinstance(root, Path) and not root.is_dir():
             raise UsageError(f"--image-root: there is no folder {str(root)!r}")
 
     def check_reports(self) -> None:
@@ -86,13 +89,13 @@ class Run:
                 raise UsageError(f"--report: {str(path)!r} is a folder, not a file")
         self.protect([*self.config.inputs, self.config.output])
 
-    def protect(self, files: Iterable[Path | str]) -> None:
+    def protect(self, files: Iterable[Path | StoredFile | str]) -> None:
         """Refuse, and never write, a report that would replace the input or the output.
 
         Raises:
             UsageError: naming it.
         """
-        real = {os.path.realpath(file) for file in files}
+        real = {os.path.realpath(file) for file in files if not isinstance(file, StoredFile)}
         clashing = [path for path in self.reports if os.path.realpath(path) in real]
         self.reports = tuple(path for path in self.reports if path not in clashing)
         if clashing:
@@ -143,6 +146,14 @@ class Run:
             environment=dict(environment()),
         )
 
+    def scrapes(self) -> Scrapes:
+        """What serves the counters, where that is asked for."""
+        run = {"kind": self.kind, "endpoint": self._endpoint() or "",
+               "output": redacted(self.config.output)}  # fmt: skip
+        build = {"version": __version__, "python": environment()["python"]}
+        about = About({k: str(v) for k, v in build.items()}, run, self.started_at.timestamp())
+        return Scrapes(self.config.metrics_port, self.config.metrics_linger, self.metrics, about)
+
     def _endpoint(self) -> str | None:
         """The address as it may be printed and stored; None for one that is no address."""
         try:
@@ -189,17 +200,32 @@ def may_replace(path: Path) -> bool:
 
 async def whole_run(run: Run, work: Callable[[Run], Coroutine[None, None, None]]) -> RunReport:
     """Do the work of a run, and report it whatever its end is."""
+    scrapes = run.scrapes()
+    try:
+        return await _reported(run, work, scrapes)
+    finally:
+        await scrapes.close()
+
+
+async def _reported(
+    run: Run, work: Callable[[Run], Coroutine[None, None, None]], scrapes: Scrapes
+) -> RunReport:
     try:
         run.check_reports()
+        await scrapes.open()
         with run.runtime.ground(run.metrics, run.observer.on_retry) as run.ground:
             await _worked(work(run))
         report = run.report(run.exit_code())
     except BaseException as error:
         if isinstance(error, BatchscoreError):
             error.is_reported = True
-        run.finish(run.report(exit_code_of(error), str(error) or type(error).__name__))
+        report = run.report(exit_code_of(error), str(error) or type(error).__name__)
+        run.finish(report)
+        if isinstance(error, Exception) and not isinstance(error, UsageError):
+            await scrapes.last(report.exit_code)
         raise
     run.finish(report)
+    await scrapes.last(report.exit_code)
     return report
 
 

@@ -26,6 +26,7 @@ from plot import plot  # noqa: E402
 from run import table as benchmark_table  # noqa: E402
 from simulate_overload import table as overload_table  # noqa: E402
 from write_command_reference import reference  # noqa: E402
+from write_config_schema import schema  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,6 +52,9 @@ def generated(docs: Path) -> dict[str, Callable[[], str]]:
         "overload.md": lambda: with_table(docs / "overload.md", overload_table()),
         "benchmarks.md": lambda: with_table(docs / "benchmarks.md", benchmark_table(figures)),
         "benchmarks.svg": lambda: plot(figures["kinds"]),
+        # One for editors that read the examples, one for whoever has only the package.
+        "../configs/batchscore.schema.json": schema,
+        "../batchscore/cli/config.schema.json": schema,
     }
 
 

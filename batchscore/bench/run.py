@@ -7,21 +7,17 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from batchscore.bench.cells import rows_text
 from batchscore.bench.compare import changes, key_of, read_report
 from batchscore.bench.find_max import Search, find_max
 from batchscore.bench.load import Closed, Load, Open
 from batchscore.bench.measure import Display, measured_cell
-from batchscore.bench.report import BenchReport, SloResult, is_of_bench, write_requests
+from batchscore.bench.outcome import judge
+from batchscore.bench.report import BenchReport, is_of_bench, write_requests
 from batchscore.bench.target import Target, prepared
 from batchscore.bench.timed import TimedTransport
 from batchscore.endpoint import Endpoint
-from batchscore.errors import (
-    EXIT_FAILED_ROWS,
-    EXIT_STOPPED,
-    EXIT_USAGE,
-    OutputError,
-    UsageError,
-)
+from batchscore.errors import EXIT_STOPPED, EXIT_USAGE, OutputError, UsageError
 from batchscore.metrics import RunMetrics
 from batchscore.readers import ReadOptions, open_reader
 from batchscore.run import exit_code_of
@@ -30,6 +26,7 @@ from batchscore.scoring.connection import Limits, connect, with_protocol
 from batchscore.scoring.pipeline import first_error
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
     from batchscore.bench.cells import Cell
@@ -56,7 +53,7 @@ async def bench(config: BenchConfig, display: Display) -> BenchReport:
         BatchscoreError: it could not be measured; the reports are written all the same.
     """
     report = BenchReport(datetime.now(UTC).isoformat(timespec="milliseconds"))
-    report.options, report.seed = _shown(config), config.seed
+    report.options = _shown(config)
     _check_places(config)
     old = None if config.compare is None else _earlier(config, config.compare)
     try:
@@ -64,7 +61,7 @@ async def bench(config: BenchConfig, display: Display) -> BenchReport:
         await _measured(config, report, display)
         if old is not None:
             _compare(config, report, old)
-        _judge(config, report)
+        judge(report, config.slos)
     except BaseException as error:
         report.exit_code = exit_code_of(error)
         report.status = {EXIT_USAGE: "usage", EXIT_STOPPED: "stopped"}.get(
@@ -99,8 +96,8 @@ def _earlier(config: BenchConfig, path: Path) -> dict[str, Any]:
 
 def _write(config: BenchConfig, report: BenchReport) -> None:
     report.write(config.report)
-    if config.output is not None and report.cells:
-        write_requests(report.cells, config.output)
+    if config.output is not None:
+        write_requests(report, config.output)
 
 
 def _shown(config: BenchConfig) -> dict[str, object]:
@@ -157,17 +154,17 @@ async def _all_cells(
     plan = [(load, size) for size in config.batch_size for load in loads(config)]
     total = len(plan) + config.reuse_rows
     for number, (load, size) in enumerate(plan, 1):
-        text = f"{load}, {size} rows"
+        text = f"{load}, {rows_text(size)}"
         display.on_load(number, total, text, config.warmup + config.duration)
         report.cells.append(
             await measured_cell(config, load, target.bodies[size], target.sender, display)
         )
         display.on_cell(report.cells[-1])
     if config.find_max:
-        report.search = await _search(config, target, display)
+        await _searches(config, report, target, display)
     if config.reuse_rows:
         load, size = plan[0]
-        text = f"{load}, the same {size} rows"
+        text = f"{load}, the same {rows_text(size)}"
         display.on_load(total, total, text, config.warmup + config.duration)
         same = target.bodies[size].same()
         reused = await measured_cell(config, load, same, target.sender, display, rows_reused=True)
@@ -176,72 +173,41 @@ async def _all_cells(
         report.reuse = _reuse(report.cells)
 
 
-async def _search(config: BenchConfig, target: Target, display: Display) -> Search:
-    bodies = target.bodies[config.batch_size[0]]
-    count = 0
-
-    async def measure(rate: float) -> Cell:
-        nonlocal count
-        count += 1
-        load = Open(rate, config.arrivals, config.seed)
-        text = f"search: {rate:.4g} req/s, {bodies.rows} rows"
-        display.on_load(count, 0, text, config.warmup + config.duration)
-        return await measured_cell(config, load, bodies, target.sender, display)
-
+async def _searches(
+    config: BenchConfig, report: BenchReport, target: Target, display: Display
+) -> None:
+    """Search with each batch size, from the rate on that was found with the one before."""
+    # The times that a rate is measured are to be as long as each other; doubt brings one more.
+    config = config.model_copy(update={"max_duration": config.duration, "min_requests": 1})
     first = config.rate[0] if config.rate else _FIRST_RATE
-    return await find_max(measure, config.slos, first)
+    for size in config.batch_size:
+        search = Search(size, config.slos, config.duration)
+        report.searches.append(search)
+        measure = _searched(config, target, size, display)
+        await find_max(search, measure, first)
+        first = search.best.rate if search.best else first
+
+
+def _searched(
+    config: BenchConfig, target: Target, size: int, display: Display
+) -> Callable[[float, int], Awaitable[Cell]]:
+    bodies = target.bodies[size]
+
+    async def measure(rate: float, number: int) -> Cell:
+        load = Open(rate, config.arrivals, config.seed + number)
+        text = f"search, step {number + 1}: {rate:.4g} req/s, {rows_text(size)}"
+        display.on_load(0, 0, text, config.warmup + config.duration)
+        cell = await measured_cell(config, load, bodies, target.sender, display)
+        display.on_cell(cell)
+        return cell
+
+    return measure
 
 
 def _reuse(cells: list[Cell]) -> dict[str, object]:
     unique, reused = (cell.service.summary()["p50"] for cell in (cells[0], cells[-1]))
     ratio = reused / unique if unique and reused else None
     return {"unique": 0, "reused": len(cells) - 1, "ratio": ratio}
-
-
-def _judge(config: BenchConfig, report: BenchReport) -> None:
-    """What the figures mean for the exit code: first whether there are any to be trusted."""
-    report.slo = [
-        SloResult(slo, number, slo.value(cell))
-        for number, cell in enumerate(report.cells)
-        for slo in config.slos
-    ]
-    invalid = [cell for cell in report.cells if cell.why_invalid]
-    silent = [cell for cell in report.cells if cell.failed_requests == cell.requests]
-    missed = [result for result in report.slo if not result.is_met]
-    if report.search is not None and report.search.best is None and not report.search.client_limit:
-        report.status, report.exit_code = "slo_missed", EXIT_FAILED_ROWS
-        report.message = "--find-max: no rate keeps " + ", ".join(slo.text for slo in config.slos)
-    elif report.search is not None and report.search.client_limit:
-        report.status, report.exit_code = "invalid", EXIT_STOPPED
-        report.message = "invalid: --find-max came to the client's own bound: " + "; ".join(
-            report.search.client_limit
-        )
-    elif silent:
-        cell = silent[0]
-        counts = ", ".join(f"{code} {count} times" for code, count in cell.errors.items())
-        where = f"{cell.measured.load}, {cell.measured.batch_size} rows"
-        report.status, report.exit_code = "failed", EXIT_STOPPED
-        report.message = f"at {where} no request was answered well: {counts or 'none was sent'}"
-    elif invalid:
-        cell = invalid[0]
-        where = f"{cell.measured.load}, {cell.measured.batch_size} rows"
-        more = f" (and {len(invalid) - 1} loads more)" if len(invalid) > 1 else ""
-        report.status, report.exit_code = "invalid", EXIT_STOPPED
-        report.message = f"invalid: at {where}{more} the client was the bottleneck: " + "; ".join(
-            cell.why_invalid
-        )
-    elif missed:
-        report.status, report.exit_code = "slo_missed", EXIT_FAILED_ROWS
-        texts = dict.fromkeys(result.slo.text for result in missed)
-        report.message = f"missed: {', '.join(texts)}"
-    elif report.regressions:
-        worst = max(report.regressions, key=lambda change: abs(change.change))
-        cell = report.cells[worst.cell]
-        report.status, report.exit_code = "regressed", EXIT_FAILED_ROWS
-        report.message = (
-            f"regressed: {worst.metric} by {worst.change:+.1%} ({worst.low:+.1%} to "
-            f"{worst.high:+.1%}) at {cell.measured.load}, {cell.measured.batch_size} rows"
-        )
 
 
 def _compare(config: BenchConfig, report: BenchReport, old: dict[str, Any]) -> None:

@@ -25,6 +25,8 @@ def _bench(config: BenchConfig, general: GeneralOptions) -> int:
     from batchscore.cli import runner
     from batchscore.cli.bench_display import BenchDisplay
 
+    for note in config.notes:
+        TERMINAL.note(f"note: {note}")
     has_lines = general.progress != "none"
     display = BenchDisplay(TERMINAL.live_console(general.progress), has_lines=has_lines)
     try:
@@ -33,12 +35,14 @@ def _bench(config: BenchConfig, general: GeneralOptions) -> int:
         TERMINAL.finish(display)
     _print_table(report)
     if report.message:
-        TERMINAL.error(report.message)
+        TERMINAL.error(report.message, report.status, report.exit_code)
     return report.exit_code
 
 
 def _print_table(report: BenchReport) -> None:
     from rich.table import Table
+
+    from batchscore.bench.outcome import found_text
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("load", no_wrap=True)
@@ -55,30 +59,20 @@ def _print_table(report: BenchReport) -> None:
         TERMINAL.table(table, _TABLE_WIDTH)
     if report.reuse is not None and isinstance(ratio := report.reuse["ratio"], float):
         TERMINAL.data(f"\nthe same rows in each request: {ratio:.0%} of the service time (p50)\n")
-    if report.search is not None and (best := report.search.best) is not None:
-        found = report.search.as_dict(report.seed)
-        high = f"{high:,.0f}" if isinstance(high := found["high"], float) else "more"
-        TERMINAL.data(
-            f"\nhighest throughput: {found['rows_per_s']:,.0f} rows/s ({found['low']:,.0f} to "
-            f"{high}), at {best.cell.measured.load}, {best.cell.measured.batch_size} rows\n"
-        )
+    for search in report.searches:
+        TERMINAL.data(f"\n{found_text(search, is_best=search is report.best_search)}\n")
     if report.changes:
         TERMINAL.data("\n")
     for change in report.changes:
-        cell = report.cells[change.cell]
-        where = f"{cell.measured.load}, {cell.measured.batch_size} rows"
         TERMINAL.data(
             f"{change.change:+.1%} ({change.low:+.1%} to {change.high:+.1%})  {change.metric}"
-            f"  ({where})\n"
+            f"  ({report.cells[change.cell].measured})\n"
         )
     if report.slo:
         TERMINAL.data("\n")
     for result in report.slo:
-        cell = report.cells[result.cell]
-        word = "kept" if result.is_met else "missed"
-        value = _slo_value(result.slo.metric, result.value)
-        where = f"{cell.measured.load}, {cell.measured.batch_size} rows"
-        TERMINAL.data(f"{word}  {result.slo.text}  {value}  ({where})\n")
+        word, where = "kept" if result.is_kept else "missed", report.cells[result.cell].measured
+        TERMINAL.data(f"{word}  {result.slo.text}  {result.slo.told(result.value)}  ({where})\n")
 
 
 def _row(cell: Cell) -> Sequence[str]:
@@ -102,14 +96,6 @@ def _row(cell: Cell) -> Sequence[str]:
         _ms(cell.client_share_s),
         ", ".join(notes),
     )
-
-
-def _slo_value(metric: str, value: float) -> str:
-    if not math.isfinite(value):
-        return "never"
-    if metric == "errors":
-        return f"{value:.2%}"
-    return f"{value:,.1f}/s" if metric == "throughput" else f"{_ms(value)} ms"
 
 
 def _ms(seconds: float | None) -> str:

@@ -36,4 +36,8 @@ def _engine(config: ScoreConfig) -> Engine:
             from batchscore.engines.ray import RayEngine  # noqa: PLC0415
 
             return RayEngine()
+        case "spark":
+            from batchscore.engines.spark.files import SparkEngine  # noqa: PLC0415
+
+            return SparkEngine()
     raise UsageError(f"--engine {config.engine}: this engine is not here yet")

@@ -126,7 +126,7 @@ class PartsFolder:
                 "cannot be gone on with; --overwrite starts afresh"
             )
 
-    def check_apart_from(self, files: Iterable[Path | str]) -> None:
+    def check_apart_from(self, files: Iterable[object]) -> None:
         """Refuse to replace what is read.
 
         Raises:

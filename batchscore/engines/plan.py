@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from batchscore.protocols.base import RowEncoder
     from batchscore.readers import Reader
     from batchscore.schema import ModelSignature
+    from batchscore.stores import StoreURI
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,8 @@ class Plan:
     input_schema: pa.Schema
     kept: tuple[str, ...]
     output_schema: pa.Schema
-    image_base: Path | None
-    image_root: Path | None
+    image_base: Path | StoreURI | None
+    image_root: Path | StoreURI | None
     is_pictures: bool
     workers: int = 1
 

@@ -280,7 +280,8 @@ class _LogLines(logging.Handler):
         self._loop = asyncio.get_running_loop()
 
     def emit(self, record: logging.LogRecord) -> None:
-        line = Logged(record.levelno, self.format(record))
+        event, fields = getattr(record, "event", "log"), getattr(record, "fields", {})
+        line = Logged(record.levelno, self.format(record), event, fields)
         self._loop.call_soon_threadsafe(self._link.send, line)
 
 

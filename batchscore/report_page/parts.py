@@ -24,7 +24,7 @@ STATUSES = {
     "terminated": "Terminated",
     "invalid": "Invalid: these figures do not tell how fast the deployment is",
     "failed": "Failed: no figures of answers that count",
-    "slo_missed": "A promise was missed",
+    "slo_missed": "An objective was missed",
     "regressed": "Slower than before",
 }
 

@@ -32,6 +32,7 @@ overflow-wrap:anywhere}
 .tile b{display:block;font-size:1.2em;font-variant-numeric:tabular-nums;overflow-wrap:anywhere}
 .tile span{color:var(--soft);font-size:.9em}
 .figures{display:grid;grid-template-columns:minmax(0,1fr);gap:24px}
+.figures>*{min-width:0}
 figure{margin:0;min-width:0;break-inside:avoid}
 figcaption{font-size:.9em;margin-top:.2em}
 svg{display:block;width:100%;height:auto;overflow:visible}
@@ -41,7 +42,8 @@ svg text{font:12px system-ui,sans-serif;fill:var(--soft);font-variant-numeric:ta
 .curve{fill:none;stroke-width:2;stroke-linejoin:round}
 .hit{fill:transparent}.hit:hover{fill:var(--soft);fill-opacity:.18}
 .flag{stroke:var(--ink);stroke-width:1.2;stroke-dasharray:3 3;fill:none}
-svg text.flagged{fill:var(--ink);font-weight:600}
+svg text.flagged{fill:var(--ink);font-weight:600;paint-order:stroke;
+stroke:var(--bg);stroke-width:5px;stroke-linejoin:round}
 .legend{display:flex;flex-wrap:wrap;gap:2px 14px;padding:0;margin:.3em 0;list-style:none;
 font-size:.9em}
 .legend li{display:flex;align-items:center;gap:6px}

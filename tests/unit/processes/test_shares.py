@@ -11,7 +11,7 @@ from batchscore.config import ScoreConfig
 from batchscore.errors import HTTPStatusError, OutageError
 from batchscore.metrics import RunMetrics
 from batchscore.processes.count import process_count, usable_cores
-from batchscore.processes.worker import _portable
+from batchscore.processes.worker import portable
 from batchscore.units import Rate
 
 
@@ -94,9 +94,9 @@ class TwoArgumentsError(Exception):
 
 def test_errors_travel_or_say_the_same():
     """An error of ours stays itself; one that cannot be pickled is told with its type and text."""
-    away = _portable(OutageError("h:1 is away"))
+    away = portable(OutageError("h:1 is away"))
     assert (type(away), str(away), away.exit_code) == (OutageError, "h:1 is away", 75)
-    other = _portable(TwoArgumentsError(1, 2))
+    other = portable(TwoArgumentsError(1, 2))
     assert (type(other), str(other)) == (RuntimeError, "TwoArgumentsError: 1 and 2")
-    assert str(_portable(HTTPStatusError(500, "boom"))).endswith("boom")
+    assert str(portable(HTTPStatusError(500, "boom"))).endswith("boom")
     assert "Traceback" not in str(other)
