@@ -6,6 +6,7 @@ import json
 import math
 import os
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -60,6 +61,10 @@ class SloResult:
         }
 
 
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
 def _load_average() -> dict[str, object]:
     return {"load_average": list(os.getloadavg())} if hasattr(os, "getloadavg") else {}
 
@@ -84,7 +89,7 @@ class BenchReport:
             the latter took.
     """
 
-    started_at: str
+    started_at: str = field(default_factory=_now)
     endpoint: str | None = None
     protocol: str | None = None
     options: dict[str, object] = field(default_factory=dict)

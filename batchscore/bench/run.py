@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from batchscore.bench.cells import rows_text
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
 
 _CONCURRENCY = (1, 2, 4, 8)
 _FIRST_RATE = 10.0
+_SIGNALLED = 128
 
 
 def loads(config: BenchConfig) -> tuple[Load, ...]:
@@ -46,13 +46,20 @@ def loads(config: BenchConfig) -> tuple[Load, ...]:
     return (*closed, *opened)
 
 
-async def bench(config: BenchConfig, display: Display) -> BenchReport:
+async def bench(
+    config: BenchConfig, display: Display, report: BenchReport | None = None
+) -> BenchReport:
     """Measure a deployment.
+
+    Args:
+        config: what is asked for.
+        display: shows it meanwhile.
+        report: where the figures go; whatever ends the bench, it has those that there are.
 
     Raises:
         BatchscoreError: it could not be measured; the reports are written all the same.
     """
-    report = BenchReport(datetime.now(UTC).isoformat(timespec="milliseconds"))
+    report = report or BenchReport()
     report.options = _shown(config)
     _check_places(config)
     old = None if config.compare is None else _earlier(config, config.compare)
@@ -65,9 +72,11 @@ async def bench(config: BenchConfig, display: Display) -> BenchReport:
     except BaseException as error:
         report.exit_code = exit_code_of(error)
         report.status = {EXIT_USAGE: "usage", EXIT_STOPPED: "stopped"}.get(
-            report.exit_code, "interrupted" if report.exit_code > 128 else "temporary"
+            report.exit_code, "interrupted" if report.exit_code > _SIGNALLED else "temporary"
         )
         report.message = str(error) or type(error).__name__
+        if report.exit_code > _SIGNALLED:
+            report.message = f"{report.status} by {report.message}"
         with suppress(OSError):  # the error that came first is what matters
             _write(config, report)
         raise
