@@ -95,6 +95,10 @@ def _earlier(config: BenchConfig, path: Path) -> dict[str, Any]:
         for load in loads(config)
         for size in config.batch_size
     ]
+    if not planned:
+        raise UsageError(
+            "--compare compares loads, not what --find-max finds; give --concurrency, too"
+        )
     if not {key_of(cell) for cell in planned} & {key_of(cell) for cell in old["cells"]}:
         raise UsageError(
             f"--compare: {str(path)!r} has none of the loads to be measured; give the same "

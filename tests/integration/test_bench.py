@@ -20,6 +20,7 @@ from batchscore.bench.report import BenchReport
 from batchscore.bench.run import bench
 from batchscore.config import configured
 from batchscore.errors import BatchscoreError, InputError, RefusedError, UsageError
+from batchscore.report_page import page
 
 from .conftest import read_arrow
 
@@ -300,6 +301,20 @@ def test_a_search_without_a_good_answer_is_no_measurement(tmp_path):
     assert "http_500" in (report.message or "")
 
 
+def test_the_page_is_that_of_the_json(tmp_path):
+    """What the JSON holds is all that the page has: kept, it gives the same page again."""
+    json_path, html_path = tmp_path / "bench.json", tmp_path / "bench.html"
+    with FaultServer(*LINEAR, delay_s=0.01) as server:
+        measure(
+            tmp_path, server.url, concurrency="1,2", report=[str(json_path), str(html_path)],
+            slo=["p99=1s", "errors=1%"], reuse_rows=True, find_max=True, rate=20, duration=0.5,
+        )  # fmt: skip
+    written = json.loads(json_path.read_text())
+    assert page(written) == html_path.read_text()
+    assert len(written["cells"]) == 3
+    assert written["find_max"][0]["steps"]
+
+
 def test_rows_that_are_left_out_or_come_again_are_told(tmp_path):
     """A row that cannot be sent, and an input that is too short, are noted in the report."""
     path = tmp_path / "few.csv"
@@ -354,6 +369,8 @@ def test_a_file_for_score_serves_bench(tmp_path):
     assert "--concurrency auto" in told
     assert "--batch-size auto" in told
     assert default.notes == ()
+    opened = configured(BenchConfig, {**values, "concurrency": "auto", "rate": 20})
+    assert opened.notes == ()
 
 
 def test_an_output_of_another_command_is_not_replaced(tmp_path):
