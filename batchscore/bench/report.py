@@ -65,8 +65,10 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-def _load_average() -> dict[str, object]:
-    return {"load_average": list(os.getloadavg())} if hasattr(os, "getloadavg") else {}
+def _load_average() -> dict[str, list[float]]:
+    if not hasattr(os, "getloadavg"):
+        return {}
+    return {"load_average": [round(load, 2) for load in os.getloadavg()]}
 
 
 @dataclass
@@ -104,7 +106,7 @@ class BenchReport:
     changes: list[Change] = field(default_factory=list)
     max_regression: float | None = None
     notes: list[str] = field(default_factory=list)
-    load_average: dict[str, object] = field(default_factory=_load_average)
+    load_average: dict[str, list[float]] = field(default_factory=_load_average)
 
     def as_dict(self) -> dict[str, object]:
         """The report as JSON-ready values."""

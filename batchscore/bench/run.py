@@ -16,6 +16,7 @@ from batchscore.bench.report import BenchReport, is_of_bench, write_requests
 from batchscore.bench.target import Target, prepared
 from batchscore.bench.timed import TimedTransport
 from batchscore.endpoint import Endpoint
+from batchscore.environment import environment
 from batchscore.errors import EXIT_STOPPED, EXIT_USAGE, OutputError, UsageError
 from batchscore.metrics import RunMetrics
 from batchscore.readers import ReadOptions, open_reader
@@ -61,6 +62,7 @@ async def bench(
     """
     report = report or BenchReport()
     report.options = _shown(config)
+    report.notes += _busy_before(report.load_average)
     _check_places(config)
     old = None if config.compare is None else _earlier(config, config.compare)
     try:
@@ -186,6 +188,17 @@ async def _all_cells(
         report.cells.append(reused)
         display.on_cell(reused)
         report.reuse = _reuse(report.cells)
+
+
+def _busy_before(load_average: dict[str, list[float]]) -> list[str]:
+    """Where other programs already keep the processor busy, the client will be late."""
+    told = environment()
+    cores = told.get("usable_cores", told["cores"])
+    load = load_average.get("load_average", [0.0])[0]
+    if load <= float(cores):
+        return []
+    busy = f"load average {load:.1f} on {cores} cores"
+    return [f"this computer was busy before ({busy}), which makes the client late"]
 
 
 def _left_out(target: Target) -> list[str]:
