@@ -15,6 +15,7 @@ import pyarrow as pa
 from batchscore.bench.compare import CONFIDENCE
 from batchscore.bench.figures import known
 from batchscore.environment import environment
+from batchscore.processes.count import usable_cores
 from batchscore.version import __version__
 
 if TYPE_CHECKING:
@@ -65,10 +66,8 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-def _load_average() -> dict[str, list[float]]:
-    if not hasattr(os, "getloadavg"):
-        return {}
-    return {"load_average": [round(load, 2) for load in os.getloadavg()]}
+def _load_average() -> list[float]:
+    return [round(load, 2) for load in os.getloadavg()] if hasattr(os, "getloadavg") else []
 
 
 @dataclass
@@ -106,7 +105,7 @@ class BenchReport:
     changes: list[Change] = field(default_factory=list)
     max_regression: float | None = None
     notes: list[str] = field(default_factory=list)
-    load_average: dict[str, list[float]] = field(default_factory=_load_average)
+    load_average: list[float] = field(default_factory=_load_average)
 
     def as_dict(self) -> dict[str, object]:
         """The report as JSON-ready values."""
@@ -122,7 +121,11 @@ class BenchReport:
             "endpoint": self.endpoint,
             "protocol": self.protocol,
             "options": self.options,
-            "environment": environment() | self.load_average,
+            "environment": {
+                **environment(),
+                "usable_cores": usable_cores(),
+                "load_average": self.load_average,
+            },
             "cells": [cell.as_dict() for cell in self.cells],
             "slo": [result.as_dict() for result in self.slo],
             "find_max": [

@@ -16,9 +16,9 @@ from batchscore.bench.report import BenchReport, is_of_bench, write_requests
 from batchscore.bench.target import Target, prepared
 from batchscore.bench.timed import TimedTransport
 from batchscore.endpoint import Endpoint
-from batchscore.environment import environment
 from batchscore.errors import EXIT_STOPPED, EXIT_USAGE, OutputError, UsageError
 from batchscore.metrics import RunMetrics
+from batchscore.processes.count import usable_cores
 from batchscore.readers import ReadOptions, open_reader
 from batchscore.run import exit_code_of
 from batchscore.runtime import Runtime
@@ -190,14 +190,12 @@ async def _all_cells(
         report.reuse = _reuse(report.cells)
 
 
-def _busy_before(load_average: dict[str, list[float]]) -> list[str]:
+def _busy_before(load_average: list[float]) -> list[str]:
     """Where other programs already keep the processor busy, the client will be late."""
-    told = environment()
-    cores = told.get("usable_cores", told["cores"])
-    load = load_average.get("load_average", [0.0])[0]
-    if load <= float(cores):
+    cores = usable_cores()
+    if not load_average or load_average[0] <= cores:
         return []
-    busy = f"load average {load:.1f} on {cores} cores"
+    busy = f"load average {load_average[0]:.1f} on {cores} core{'' if cores == 1 else 's'}"
     return [f"this computer was busy before ({busy}), which makes the client late"]
 
 
