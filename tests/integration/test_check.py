@@ -589,6 +589,10 @@ def test_the_exit_code_tells_clean_problems_usage_and_unreachable(tmp_path):
         assert "--null 'NA'" in bad.stdout
         as_json = command(tmp_path / "bad.csv", "--url", server.url, "--json", "-q")
         assert json.loads(as_json.stdout)["exit_code"] == as_json.returncode == 3
+        logged = command(tmp_path / "bad.csv", "--url", server.url, "--log-format", "json")
+        events = [json.loads(line) for line in logged.stderr.splitlines()]
+        (summary,) = (event for event in events if event["event"] == "summary")
+        assert summary["message"] == "1 rows read, 1 with problems"
         wrong = command(tmp_path / "good.csv", "--url", server.url, "--map", "q=x")
         assert (wrong.returncode, wrong.stdout) == (2, "")
         missing = command(tmp_path / "none.csv", "--url", server.url)
