@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from batchscore.endpoint import redacted
@@ -36,11 +37,8 @@ def head(title: str, report: Report) -> Markup:
     is_good = status == "ok"
     sign = "✓" if is_good else "✗"
     said = STATUSES.get(status, status.replace("_", " "))
-    about = [
-        redacted(str(report[name]))
-        for name in ("endpoint", "protocol", "started_at")
-        if report.get(name)
-    ]
+    about = [redacted(str(report[name])) for name in ("endpoint", "protocol") if report.get(name)]
+    about += [moment_text(str(report["started_at"]))] if report.get("started_at") else []
     return joined(
         [
             element("h1", title),
@@ -54,6 +52,15 @@ def head(title: str, report: Report) -> Markup:
             ),
         ]
     )
+
+
+def moment_text(iso: str) -> str:
+    """``2026-11-25 18:00:00 UTC`` of the time in a report; what is no such time stays itself."""
+    try:
+        moment = datetime.fromisoformat(iso)
+    except ValueError:
+        return iso
+    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def figures(*drawn: Markup) -> Markup:
