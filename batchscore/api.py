@@ -7,11 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from batchscore.checking.options import CheckConfig
+from batchscore.checking.run import check as check_config
 from batchscore.config import RescoreConfig, ScoreConfig, Token, configured
+from batchscore.engines import score as score_config
 from batchscore.errors import UsageError
 from batchscore.observers.chosen import watched
 from batchscore.rescorer import rescore as rescore_config
-from batchscore.scorer import score as score_config
 from batchscore.scorer import score_data
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
+    from batchscore.checking.report import CheckReport
     from batchscore.metrics import RunReport
     from batchscore.observers import Observer
     from batchscore.observers.chosen import Display
@@ -29,6 +32,7 @@ T = TypeVar("T")
 _OF_FILES = (
     "inputs", "input_format", "source_column", "delimiter", "encoding", "null", "type",
     "output", "output_format", "resume", "overwrite",
+    "engine", "workers", "ray_address", "master",
 )  # fmt: skip
 """What says how files are read or written, and means nothing for a table."""
 
@@ -135,6 +139,49 @@ async def rescore_async(
     return await rescore_config(
         configured(RescoreConfig, values), observer=watched(observer, progress)
     )
+
+
+def check(
+    inputs: str | PathLike[str] | Sequence[str | PathLike[str]],
+    *,
+    url: str,
+    token: Token = None,
+    observer: Observer | None = None,
+    **options: Any,
+) -> CheckReport:
+    """Read files as ``score`` would, and tell all that would keep rows from being scored.
+
+    No row is sent, unless ``probe=True`` asks for a few requests that tell the time to expect.
+
+    Args:
+        inputs: as in ``score``.
+        url: as in ``score``.
+        token: as in ``score``.
+        observer: watches the run; rows that can be sent count as scored.
+        **options: as in ``score``; those that say how rows are sent or written do not matter.
+
+    Returns:
+        The report; ``report.problems`` is empty where ``score`` would send every row.
+
+    Raises:
+        UsageError: an option is wrong, or the input cannot be opened.
+        StoppedError: the deployment refuses to tell its specification.
+        TemporaryError: it cannot be reached.
+    """
+    return _run(check_async(inputs, url=url, token=token, observer=observer, **options))
+
+
+async def check_async(
+    inputs: str | PathLike[str] | Sequence[str | PathLike[str]],
+    *,
+    url: str,
+    token: Token = None,
+    observer: Observer | None = None,
+    **options: Any,
+) -> CheckReport:
+    """The same as ``check``, for async code."""
+    values = {"inputs": _texts(inputs), "url": url, "token": token, **options}
+    return await check_config(configured(CheckConfig, values), observer=observer)
 
 
 def score_table(

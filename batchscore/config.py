@@ -11,10 +11,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
     Field,
     ValidationError,
     ValidationInfo,
@@ -22,102 +18,21 @@ from pydantic import (
     model_validator,
 )
 
+from batchscore.engine_options import EngineOptions
 from batchscore.errors import UsageError
 from batchscore.extensions import INPUT_FORMATS, OUTPUT_FORMATS
 from batchscore.nearest import nearest
+from batchscore.option_types import Names, Options, Packs, Pairs, RetryTable
+from batchscore.place_options import FolderSettings, Many, Place, Reports, StoreSettings
 from batchscore.units import Duration, ListenAddress, MaxFailedRows, RateLimit, Size
 
 Probs = Literal["struct", "list", "none"]
 Token = str | Callable[[], str | None] | None
-REPORT_SUFFIXES = (".json", ".html")
 AUTO_ROWS = 1024
 """Rows of a chunk at most, where the data decides."""
 
 
-def _split_commas(value: object) -> object:
-    """``a,b`` and ``["a,b", "c"]`` as a list of names; a list from TOML or Python stays itself."""
-    if isinstance(value, str):
-        return [part.strip() for part in value.split(",") if part.strip()]
-    return value
-
-
-def _pairs(value: object) -> object:
-    """``["A=B", ...]`` as a mapping; one side of ``=`` missing is refused."""
-    if isinstance(value, str):
-        value = [value]
-    if not isinstance(value, (list, tuple)):
-        return value
-    pairs: dict[str, str] = {}
-    for item in value:
-        left, sign, right = str(item).partition("=")
-        if not (sign and left and right):
-            raise ValueError(f"{item!r} is not of the form NAME=VALUE")
-        if left in pairs:
-            raise ValueError(f"{left!r} is given twice")
-        pairs[left] = right
-    return pairs
-
-
-def _reports(value: tuple[Path, ...]) -> tuple[Path, ...]:
-    for path in value:
-        if path.suffix not in REPORT_SUFFIXES:
-            raise ValueError(f"{str(path)!r} does not end in .json or .html")
-    return value
-
-
-def _one_or_many(value: object) -> object:
-    return [value] if isinstance(value, (str, Path)) else value
-
-
-Names = Annotated[tuple[str, ...], BeforeValidator(_split_commas)]
-Pairs = Annotated[dict[str, str], BeforeValidator(_pairs)]
-Packs = Annotated[dict[str, Names], BeforeValidator(_pairs)]
-Many = Annotated[tuple[str, ...], BeforeValidator(_one_or_many)]
-Paths = Annotated[tuple[Path, ...], BeforeValidator(_one_or_many)]
-Reports = Annotated[Paths, AfterValidator(_reports)]
-
-
-class _Options(BaseModel):
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        arbitrary_types_allowed=True,
-        defer_build=True,
-        validate_by_alias=True,
-        validate_by_name=True,
-    )
-
-
-class RetryTable(_Options):
-    """``[retry]`` of a config file: statuses (or ``5xx``) moved to another treatment."""
-
-    retry: tuple[str, ...] = Field((), description="statuses that are retried")
-    halve: tuple[str, ...] = Field(
-        (), description="statuses that halve a batch at once; a single row is retried"
-    )
-    isolate: tuple[str, ...] = Field((), description="statuses that refuse the rows of a batch")
-    stop: tuple[str, ...] = Field((), description="statuses that stop the job")
-
-    @field_validator("retry", "halve", "isolate", "stop", mode="before")
-    @classmethod
-    def _statuses(cls, value: object) -> object:
-        values = value if isinstance(value, (list, tuple)) else [value]
-        texts = tuple(str(item).lower() for item in values)
-        for text in texts:
-            if not re.fullmatch(r"[1-5](\d\d|xx)", text):
-                raise ValueError(f"{text!r} is no HTTP status; write 409 or 5xx")
-        return texts
-
-    @model_validator(mode="after")
-    def _only_once(self) -> Self:
-        everything = [*self.retry, *self.halve, *self.isolate, *self.stop]
-        twice = {status for status in everything if everything.count(status) > 1}
-        if twice:
-            raise ValueError(f"status {min(twice)} stands in two lists of [retry]")
-        return self
-
-
-class ConnectionConfig(_Options):
+class ConnectionConfig(Options):
     """Where the deployment is, and how to reach it."""
 
     url: str = Field(description="address of the deployment, http(s)://HOST/.../forward")
@@ -144,7 +59,7 @@ class ConnectionConfig(_Options):
         return value
 
 
-class InstancesTable(_Options):
+class InstancesTable(Options):
     """``[instances]`` of a config file: the JSON of endpoints that do as KServe v1 does, nearly."""
 
     request_key: str | None = Field("instances", description="key of the rows; empty: they alone")
@@ -255,7 +170,7 @@ class SendingConfig(ConnectionConfig):
     work_dir: Path | None = Field(None, description="folder for work in progress, else beside OUT")
 
 
-class InputConfig(_Options):
+class InputConfig(Options, StoreSettings, FolderSettings):
     """What is read, and how."""
 
     inputs: Many = Field(min_length=1, description="files, folders, globs, or - for standard input")
@@ -267,7 +182,7 @@ class InputConfig(_Options):
     encoding: str = Field("utf-8", description="encoding of CSV and JSON Lines")
     null: Many = Field((), description="CSV text of a null, may be repeated")
     type: Pairs = Field({}, description="Arrow type of a CSV column, may be repeated")
-    image_root: Path | None = Field(
+    image_root: Place | None = Field(
         None, description="folder of image and .npy paths, else that of the input"
     )
     limit: int | None = Field(None, ge=0, description="score only the first rows")
@@ -298,10 +213,10 @@ class InputConfig(_Options):
         return value
 
 
-class ScoreConfig(EndpointConfig, InputConfig, SendingConfig):
+class ScoreConfig(EndpointConfig, InputConfig, SendingConfig, EngineOptions):
     """Everything ``score`` can be told."""
 
-    output: str = Field(description="file to write: .arrow, .parquet, .csv, .jsonl, or -")
+    output: str = Field(description="file to write: .arrow, .parquet, .csv, .jsonl, -, or FOLDER/")
     source_column: str | None = Field(None, description="add a column with each row's file")
     keep: Literal["all", "none"] | Names = Field("all", description="input columns in the output")
     drop: Names = Field((), description="input columns left out of the output")
@@ -312,6 +227,9 @@ class ScoreConfig(EndpointConfig, InputConfig, SendingConfig):
     probs: Probs = Field("struct", description="form of the class probabilities")
     prefix: str = Field(
         "predicted_", min_length=1, description="what the names of the predictions begin with"
+    )
+    max_part_bytes: Size = Field(
+        256 * 2**20, gt=0, description="rows in a part of an output folder, as Arrow data"
     )
     resume: bool = Field(
         False,
@@ -334,22 +252,24 @@ class ScoreConfig(EndpointConfig, InputConfig, SendingConfig):
 
     def output_options(self) -> dict[str, Any]:
         """What of the options shows in the output file, for its metadata and for resume."""
-        names = (
+        names: tuple[str, ...] = (
             "map", "null", "delimiter", "encoding", "type", "keep", "drop", "limit",
             "source_column", "input_format", "image_root", "probs", "prefix", "classes",
             "batch_size", "protocol", "features", "schema_file", "pack", "instances",
         )  # fmt: skip
+        # What most jobs do is left out: outputs of versions without the option stay theirs.
+        names += () if self.hive else ("hive",)
         return self.model_dump(mode="json", include=set(names), by_alias=True)
 
 
-class RescoreConfig(SendingConfig):
+class RescoreConfig(SendingConfig, StoreSettings):
     """Everything ``rescore`` can be told; the rest is in the output's metadata."""
 
     output: str = Field(description="the .arrow or .parquet file that score wrote")
     input: Many = Field(
         (), description="the original input, where the output does not hold all features"
     )
-    image_root: Path | None = Field(
+    image_root: Place | None = Field(
         None, description="folder of image and .npy paths, else the one that score was told"
     )
     resume: bool = Field(
@@ -372,13 +292,14 @@ class RescoreConfig(SendingConfig):
             "output": self.output,
             "url": self.url,
         }
-        sending = {name: getattr(self, name) for name in SendingConfig.model_fields}
+        own = (*SendingConfig.model_fields, *StoreSettings.model_fields)
+        sending = {name: getattr(self, name) for name in own}
         if self.image_root is not None:
             sending["image_root"] = self.image_root
         return configured(ScoreConfig, values).model_copy(update=sending)
 
 
-C = TypeVar("C", bound=_Options)
+C = TypeVar("C", bound=Options)
 
 
 def configured(kind: type[C], values: dict[str, Any]) -> C:

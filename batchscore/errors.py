@@ -14,6 +14,7 @@
     │   ├── UnreachableError 75     the host does not answer
     │   ├── OutageError      75     the deployment was away for longer than --max-outage
     │   ├── OutputError      75     writing failed: disk full, folder gone
+    │   ├── StoreError       75     an object store does not answer, or fails
     │   ├── ShortageError    75     this computer has no space or file handles left
     │   └── WorkerLostError  75     a process of the job was ended from outside
     ├── RowsRefusedError            these rows cannot be scored together; halved, then failed
@@ -122,6 +123,10 @@ class OutageError(TemporaryError):
 
 class OutputError(TemporaryError):
     """Raised when the output cannot be written: disk full, folder gone."""
+
+
+class StoreError(TemporaryError):
+    """Raised when an object store that is read from does not answer, or fails."""
 
 
 class ShortageError(TemporaryError):

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from batchscore.config import ScoreConfig
     from batchscore.readers import OpenedInput
+    from batchscore.stores import StoredFile
 
 FORMAT = 1
 RESCORED = "rescored"
@@ -38,7 +39,7 @@ class Job:
 
     options: Mapping[str, object]
     files: tuple[FileIdentity, ...] | None
-    paths: tuple[Path, ...]
+    paths: tuple[Path | StoredFile, ...]
 
     @classmethod
     def of(cls, config: ScoreConfig, opened: OpenedInput) -> Job:
@@ -51,9 +52,13 @@ class Job:
             raise UsageError(
                 "--resume: the input is a pipe, which cannot be read again; store it in a file"
             )
-        paths = tuple(Path(file) for file in opened.files)
+        paths = tuple(Path(file) if file == "-" else file for file in opened.files)
         shows_names = opened.is_pictures or config.source_column is not None
-        files = None if opened.is_stream else identify(paths, with_names=shows_names)
+        files = (
+            None
+            if opened.is_stream
+            else identify(paths, with_names=shows_names, partitions=opened.partitions)
+        )
         return cls(config.output_options(), files, paths)
 
     def as_json(self) -> dict[str, object]:

@@ -135,6 +135,7 @@ class RunMetrics:
         bytes_sent, bytes_received: bodies of requests and answers.
         nonfinite_as_null: NaN and infinite numbers that were sent as null.
         latency: of each answered request, from send to last byte.
+        is_sending: whether the run sends rows; else nothing of requests is shown.
     """
 
     total_rows: int | None = None
@@ -154,6 +155,7 @@ class RunMetrics:
     bytes_received: int = 0
     nonfinite_as_null: int = 0
     latency: LatencyHistogram = field(default_factory=LatencyHistogram)
+    is_sending: bool = True
     clock: Callable[[], float] = time.monotonic
     started: float = field(init=False)
 

@@ -20,15 +20,20 @@ _GRACE_S = 0.5
 _INLINE_BYTES = 2**20
 
 
-async def uninterrupted(work: Coroutine[Any, Any, T]) -> T:
+async def uninterrupted(
+    work: Coroutine[Any, Any, T], on_cancel: Callable[[], None] | None = None
+) -> T:
     """Await work in a thread that must not go on behind our back.
 
     A cancellation waits for it, but not for long: a thread cannot be stopped, and a job must end.
+    Work that can stop by itself is told to by ``on_cancel``.
     """
     task = asyncio.ensure_future(work)
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
+        if on_cancel is not None:
+            on_cancel()
         await asyncio.wait({task}, timeout=_GRACE_S)
         task.cancel()
         await asyncio.wait({task})

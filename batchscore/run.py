@@ -6,6 +6,7 @@ import asyncio
 import os
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from batchscore.endpoint import Endpoint, redacted
@@ -27,11 +28,11 @@ from batchscore.observers.exposition import About
 from batchscore.observers.history import History
 from batchscore.observers.scrapes import Scrapes
 from batchscore.shown import shown_options
+from batchscore.stores import StoredFile
 from batchscore.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
-    from pathlib import Path
 
     from batchscore.config import ScoreConfig
     from batchscore.observers import Observer
@@ -53,7 +54,7 @@ class Run:
     """What all parts of one run share.
 
     Attributes:
-        kind: ``score`` or ``rescore``.
+        kind: ``score``, ``rescore`` or ``check``.
         ground: what it stands on, inside ``whole_run``.
     """
 
@@ -64,7 +65,7 @@ class Run:
     ground: Ground = field(init=False)
 
     def __post_init__(self) -> None:
-        self.metrics = RunMetrics(clock=self.runtime.clock)
+        self.metrics = RunMetrics(clock=self.runtime.clock, is_sending=self.kind != "check")
         self.started_at = datetime.now(UTC)
         self.fingerprint: str | None = None
         self.resumable: Callable[[], bool] = lambda: False
@@ -76,7 +77,7 @@ class Run:
     def check_image_root(self) -> None:
         """Raise ``UsageError`` where no picture could be read."""
         root = self.config.image_root
-        if root is not None and not root.is_dir():
+        if isinstance(root, Path) and not root.is_dir():
             raise UsageError(f"--image-root: there is no folder {str(root)!r}")
 
     def check_reports(self) -> None:
@@ -88,13 +89,13 @@ class Run:
                 raise UsageError(f"--report: {str(path)!r} is a folder, not a file")
         self.protect([*self.config.inputs, self.config.output])
 
-    def protect(self, files: Iterable[Path | str]) -> None:
+    def protect(self, files: Iterable[Path | StoredFile | str]) -> None:
         """Refuse, and never write, a report that would replace the input or the output.
 
         Raises:
             UsageError: naming it.
         """
-        real = {os.path.realpath(file) for file in files}
+        real = {os.path.realpath(file) for file in files if not isinstance(file, StoredFile)}
         clashing = [path for path in self.reports if os.path.realpath(path) in real]
         self.reports = tuple(path for path in self.reports if path not in clashing)
         if clashing:

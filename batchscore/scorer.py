@@ -23,7 +23,7 @@ from batchscore.processes.pool import process_pool
 from batchscore.readers import OpenedInput, ReadOptions, open_reader, table_reader
 from batchscore.readers.chunks import chunks, leave
 from batchscore.readers.discover import STDIN as STANDARD_INPUT
-from batchscore.resume import ends_as_before
+from batchscore.resume import ends_as_before, take_all_rows
 from batchscore.run import Run, whole_run
 from batchscore.runtime import Runtime
 from batchscore.scoring.connection import Limits, Target, connect, with_protocol
@@ -108,6 +108,7 @@ async def _score_files(run: Run) -> None:
     output = FileOutput(config, run.runtime)
     run.resumable = output.resumable
     try:
+        await uninterrupted(offload(output.reach))
         options = replace(ReadOptions.of(config), not_input=output.places)
         opened = await offload(open_reader, config.inputs, options)
         try:
@@ -121,11 +122,14 @@ async def _score_files(run: Run) -> None:
                 if await ends_as_before(run, earlier, target_of(run, opened)):
                     return
                 earlier = None
-            await _score_all(run, opened, output, job, earlier)
+            if earlier is not None and output.only_delivers:
+                await take_all_rows(run, output, earlier)
+            else:
+                await _score_all(run, opened, output, job, earlier)
         finally:
             opened.close()
         counts = RowCounts(run.metrics.rows_done, run.metrics.failed_rows)
-        await uninterrupted(offload(output.finish, counts))
+        await uninterrupted(offload(output.finish, counts), output.stop)
     finally:
         output.close()
 
@@ -217,10 +221,12 @@ class _Scoring:
             run, target, self._decoding, input_schema=opened.reader.schema, kept=kept, job=job
         )
         self._run, self._reader, self._limit = run, opened.reader, limit
+        self._has_scored = target.has_scored
         self._columns = {*kept, *features.columns.names}
         self._client, self._offload = connection.client, run.ground.offload
         self._pool: ProcessPool | None = None
-        if connection.share.of > 1:
+        # Workers of an engine share the limits too, but each is a scorer by itself.
+        if connection.share.of > 1 and connection.share.turns is not None:
             self._pool = process_pool(run, connection, self._predictor, features)
 
     async def run(self, sink: BatchSink, earlier: UnfinishedOutput | None) -> None:
@@ -256,7 +262,7 @@ class _Scoring:
         try:
             self._count_total()
             start_row = 0 if earlier is None else await self._go_on(earlier, writer)
-            if metrics.rows_scored:
+            if metrics.rows_scored or self._has_scored:
                 self._predictor.refusals.scored()
             async with watching(self._watch_model()), self._other_processes():
                 await ordered_map(self._chunks(start_row), score, write, window)

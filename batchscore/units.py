@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal, NamedTuple
 
-from pydantic import BeforeValidator, PlainSerializer
+from pydantic import BeforeValidator, Field, PlainSerializer
 
 _QUANTITY = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z%/]*)\s*")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
@@ -142,19 +142,48 @@ def parse_address(value: object) -> object:
     return Address(host or LOOPBACK, int(port))
 
 
+def _number_text(number: float) -> str:
+    """All its digits, as it is read back; never with an exponent."""
+    return f"{number:.12f}".rstrip("0").rstrip(".")
+
+
 def _rate_text(rate: Rate) -> str:
-    return f"{rate.per_second:g}{'req' if rate.unit == 'requests' else 'rows'}/s"
+    return f"{_number_text(rate.per_second)}{'req' if rate.unit == 'requests' else 'rows'}/s"
 
 
 def _limit_text(limit: FailureLimit) -> str:
-    return f"{limit.value * 100:g}%" if limit.is_share else f"{limit.value:g}"
+    return f"{_number_text(limit.value * 100)}%" if limit.is_share else _number_text(limit.value)
 
 
-Duration = Annotated[float, BeforeValidator(parse_duration)]
-Size = Annotated[int, BeforeValidator(parse_size)]
-Share = Annotated[float, BeforeValidator(parse_share)]
-RateLimit = Annotated[Rate, BeforeValidator(parse_rate), PlainSerializer(_rate_text)]
-ListenAddress = Annotated[Address, BeforeValidator(parse_address), PlainSerializer(str)]
+# What stands in a config file, for the JSON Schema that editors read.
+_NUMBER = r"^ *[0-9]+(\.[0-9]+)? *"
+
+
+def _written(units: str) -> object:
+    return Annotated[str, Field(pattern=f"{_NUMBER}{units} *$")]
+
+
+Duration = Annotated[
+    float,
+    BeforeValidator(parse_duration, json_schema_input_type=float | _written("(ms|s|m|min|h|d)?")),
+]
+Size = Annotated[
+    int,
+    BeforeValidator(parse_size, json_schema_input_type=int | _written("(([kmgKMG][iI]?)?[bB])?")),
+]
+Share = Annotated[float, BeforeValidator(parse_share, json_schema_input_type=float | _written("%"))]
+RateLimit = Annotated[
+    Rate,
+    BeforeValidator(parse_rate, json_schema_input_type=_written("(req|requests|row|rows)/s")),
+    PlainSerializer(_rate_text),
+]
+ListenAddress = Annotated[
+    Address,
+    BeforeValidator(parse_address, json_schema_input_type=int | str),
+    PlainSerializer(str),
+]
 MaxFailedRows = Annotated[
-    FailureLimit, BeforeValidator(parse_failure_limit), PlainSerializer(_limit_text)
+    FailureLimit,
+    BeforeValidator(parse_failure_limit, json_schema_input_type=int | _written("%?")),
+    PlainSerializer(_limit_text),
 ]

@@ -76,8 +76,8 @@ def _report(arguments: list[str], error: UsageError) -> None:
     """Write the reports of a run that its options did not let begin."""
     from pathlib import Path
 
-    from batchscore.config import REPORT_SUFFIXES
     from batchscore.metrics import RunReport
+    from batchscore.place_options import REPORT_SUFFIXES
     from batchscore.run import may_replace, write_report
 
     report = RunReport(status="usage", exit_code=error.exit_code, message=str(error))
@@ -96,6 +96,9 @@ def _open_streams() -> None:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, io.TextIOWrapper(io.FileIO(os.devnull, "w"), encoding="utf-8"))
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A console of Windows, or LANG=C, has not every character of a table; nothing fails there.
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _told(raised: BaseException) -> int:

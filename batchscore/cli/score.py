@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 INPUT = (
     "inputs", "input_format", "source_column", "map", "delimiter", "encoding", "null", "type",
-    "image_root", "keep", "drop", "limit",
+    "image_root", "hive", "keep", "drop", "limit",
 )  # fmt: skip
 SENDING = (
     "batch_size", "max_batch_bytes", "concurrency", "processes", "rate_limit", "timeout",
@@ -29,10 +29,12 @@ DEPLOYMENT = (
     "url", "token_command", "token_file", "protocol", "features", "schema", "pack", "classes",
     "ca_bundle", "header", "header_file",
 )  # fmt: skip
+ENGINE = ("engine", "workers", "ray_address", "master")
 OUTPUT = (
-    "output", "output_format", "probs", "prefix", "report", "metrics_port", "metrics_linger",
-    "resume", "overwrite", "work_dir",
+    "output", "output_format", "max_part_bytes", "probs", "prefix", "report", "metrics_port",
+    "metrics_linger", "resume", "overwrite", "work_dir",
 )  # fmt: skip
+STORES = ("store_endpoint", "store_region")
 
 METAVARS = {
     "inputs": "INPUT", "output": "OUT", "url": "URL", "token_command": "COMMAND",
@@ -40,6 +42,7 @@ METAVARS = {
     "timeout": "TIME", "max_response_bytes": "SIZE", "max_batch_bytes": "SIZE",
     "map": "FEATURE=COLUMN", "type": "COLUMN=TYPE", "delimiter": "CHAR|tab",
     "encoding": "NAME", "source_column": "NAME", "image_root": "FOLDER", "work_dir": "FOLDER",
+    "max_part_bytes": "SIZE", "store_endpoint": "URL", "store_region": "NAME",
     "keep": "COLUMN,...|all|none", "drop": "COLUMN,...", "limit": "ROWS",
     "batch_size": "ROWS|auto", "concurrency": "N|auto",
     "processes": "N|auto", "rate_limit": "RATE",
@@ -47,12 +50,13 @@ METAVARS = {
     "report": "FILE", "metrics_port": "[HOST:]PORT", "metrics_linger": "TIME",
     "protocol": "NAME|CLASS", "input_format": "NAME", "output_format": "NAME",
     "features": "COLUMN,...", "schema": "FILE", "pack": "INPUT=COLUMN,...",
+    "workers": "N", "ray_address": "ADDRESS", "master": "URL",
 }  # fmt: skip
 
 
 def _score(config: ScoreConfig, general: GeneralOptions) -> int:
     def work(observer: Observer) -> Coroutine[None, None, RunReport]:
-        from batchscore.scorer import score as run_job
+        from batchscore.engines import score as run_job
 
         return run_job(config, observer=observer)
 
@@ -88,7 +92,14 @@ COMMAND = Command(
     model=ScoreConfig,
     call=_score,
     positional="inputs",
-    groups={"Input": INPUT, "Sending": SENDING, "Deployment": DEPLOYMENT, "Output": OUTPUT},
+    groups={
+        "Input": INPUT,
+        "Sending": SENDING,
+        "Deployment": DEPLOYMENT,
+        "Output": OUTPUT,
+        "Stores": STORES,
+        "Engine": ENGINE,
+    },
     short={"output": "-o"},
     metavars=METAVARS,
 )

@@ -197,6 +197,8 @@ def rows_text(metrics: RunMetrics) -> str:
 
 def activity_parts(metrics: RunMetrics) -> list[str]:
     """Requests in flight, retries, failed rows and latency of a run."""
+    if not metrics.is_sending:
+        return [f"{metrics.rows_failed:,} with problems"]
     retries = sum(metrics.retries.values())
     limit = metrics.total_limit
     of_limit = "" if limit is None else f" of {limit}"

@@ -16,6 +16,7 @@ ROWS = "rows.arrow"
 JOURNAL = "journal"
 JOB = "job.json"
 EXPORT = "export"
+UPLOAD = "upload.json"
 
 
 def partial_folder(out: Path, work_dir: Path | None = None) -> Path:
@@ -44,7 +45,7 @@ def commit(disk: Disk, path: Path, out: Path, *, overwrite: bool) -> None:
 def remove_files(disk: Disk, folder: Path, *, keep_folder: bool = False) -> None:
     """Remove the work in progress; what is not ours stays."""
     # The identity goes first: without it, what a crash leaves of the rest is nobody's work.
-    for name in (JOB, f"{JOB}.tmp", JOURNAL, ROWS, EXPORT):
+    for name in (JOB, f"{JOB}.tmp", JOURNAL, ROWS, EXPORT, UPLOAD, f"{UPLOAD}.tmp"):
         disk.unlink(folder / name)
     if not keep_folder:
         with contextlib.suppress(OSError):

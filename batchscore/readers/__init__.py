@@ -16,12 +16,14 @@ from batchscore.readers.discover import STDIN, FoundInput, InputFile, discover
 from batchscore.readers.json_lines import JsonLinesReader
 from batchscore.readers.options import ReadOptions
 from batchscore.readers.parquet import ParquetReader
+from batchscore.readers.partitions import PartitionedReader, shown_partition
 from batchscore.readers.pictures import PictureReader
 from batchscore.readers.registered import RegisteredReader
 from batchscore.readers.sources import spool
 from batchscore.readers.stream_table import TableReader
 from batchscore.readers.typed_text import check_columns, parse_types
 from batchscore.readers.union import UnionReader
+from batchscore.stores import StoreURI
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
     from batchscore.readers.formats import FileReader
     from batchscore.readers.json_shapes import Shape
+    from batchscore.stores import StoredFile
 
 __all__ = ["OpenedInput", "ReadOptions", "Reader", "chunks", "open_reader", "table_reader"]
 
@@ -45,15 +48,25 @@ class OpenedInput:
         image_root: the folder that no picture may be outside of, where known.
         is_pictures: whether the rows are picture files.
         is_stream: whether something of it can be read only once.
+        partitions: what the folders of each file tell of its rows, where they are columns.
     """
 
     reader: Reader
-    files: tuple[Path | Literal["-"], ...]
-    image_base: Path | None
-    image_root: Path | None
+    files: tuple[Path | StoredFile | Literal["-"], ...]
+    image_base: Path | StoreURI | None
+    image_root: Path | StoreURI | None
     is_pictures: bool
     is_stream: bool = False
+    partitions: tuple[str | None, ...] = ()
     _resources: ExitStack = field(default_factory=ExitStack)
+
+    def place_of(self, row: int) -> tuple[str | None, int | None]:
+        """The file of a row that was read, and its place there from 1; None where there is none.
+
+        Args:
+            row: its place in the whole input, from 1.
+        """
+        return self.reader.place_of(row) if isinstance(self.reader, UnionReader) else (None, None)
 
     def close(self) -> None:
         """Close what is open, delete what was stored for reading."""
@@ -76,7 +89,13 @@ def open_reader(inputs: Sequence[str], options: ReadOptions) -> OpenedInput:
         UsageError: an option is wrong.
         InputError: an input is missing, empty, damaged or of another format; a column collides.
     """
-    found = discover(tuple(inputs), options.input_format, options.not_input)
+    found = discover(
+        tuple(inputs),
+        options.input_format,
+        options.not_input,
+        store=options.store,
+        hive=options.hive,
+    )
     types = parse_types(options.types)
     with ExitStack() as stack:
         if found.is_pictures:
@@ -87,13 +106,18 @@ def open_reader(inputs: Sequence[str], options: ReadOptions) -> OpenedInput:
         else:
             readers = _open_files(found, options, types, stack)
             reader = UnionReader(readers, options.source_column)
+        is_stored = isinstance(found.root, StoreURI)
+        has_partitions = not found.is_pictures and any(file.partition for file in found.files)
         return OpenedInput(
             reader=reader,
-            files=tuple("-" if f.name == STDIN else Path(f.name) for f in found.files),
-            image_base=Path.cwd() if found.is_pictures else found.root,
+            files=tuple(map(_file, found.files)),
+            image_base=Path.cwd() if found.is_pictures and not is_stored else found.root,
             image_root=found.root,
             is_pictures=found.is_pictures,
             is_stream=any(file.is_stream for file in found.files),
+            partitions=tuple(shown_partition(file.partition) for file in found.files)
+            if has_partitions
+            else (),
             _resources=stack.pop_all(),
         )
 
@@ -132,14 +156,25 @@ def _open_files(
             reader.fix_schema(shapes)
     if types:
         columns = [r.schema.names for r in readers if isinstance(r, DelimitedReader)]
+        columns += [[key for key, _ in file.partition] for file in found.files if file.partition]
         if not columns:
             raise UsageError("--type is for columns of CSV input; there is none")
         check_columns(types, list(dict.fromkeys(name for names in columns for name in names)))
-    return readers
+    return [
+        PartitionedReader(reader, file.partition, types) if file.partition else reader
+        for reader, file in zip(readers, found.files, strict=True)
+    ]
+
+
+def _file(file: InputFile) -> Path | StoredFile | Literal["-"]:
+    if file.stored is not None:
+        return file.stored
+    return "-" if file.name == STDIN else Path(file.name)
 
 
 def _seekable(file: InputFile, options: ReadOptions, stack: ExitStack) -> Path:
-    if not file.is_stream:
+    reads_itself = file.format in {"parquet", "arrow", "jsonl"}
+    if not file.is_stream and (file.stored is None or reads_itself):
         return Path(file.name)
     path = spool(file, options.work_dir)
     stack.callback(path.unlink, missing_ok=True)

@@ -11,6 +11,7 @@ from batchscore.batches import RowBatch
 from batchscore.errors import InputError
 from batchscore.readers.columns import plain_schema, sliced
 from batchscore.readers.sources import blaming, head
+from batchscore.stores.remote_file import AHEAD_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -28,7 +29,7 @@ class ArrowReader:
 
     def __init__(self, file: InputFile, path: Path) -> None:
         self.name = file.name
-        self._path = path
+        self._path, self._stored = path, file.stored
         first = head(file, path)
         if first.startswith(b"FEA1"):
             raise InputError(f"{self.name}: the file is Feather version 1; write it as version 2")
@@ -45,13 +46,16 @@ class ArrowReader:
                 ) from error
 
     def _open(self, stack: ExitStack) -> Any:
-        mapped = stack.enter_context(pa.memory_map(str(self._path)))
+        if self._stored is not None:
+            mapped = stack.enter_context(self._stored.open(ahead_bytes=AHEAD_BYTES))
+        else:
+            mapped = stack.enter_context(pa.memory_map(str(self._path)))
         opened = pa.ipc.open_file(mapped) if self._is_file else pa.ipc.open_stream(mapped)
         return stack.enter_context(opened)
 
     def _count(self, opened: Any) -> int | None:
-        if not self._is_file:
-            return None  # A stream would have to be read to its end.
+        if not self._is_file or self._stored is not None:
+            return None  # A stream, or a file in a store, would have to be read to its end.
         if hasattr(opened, "count_rows"):
             # Not mapped: what stands around the metadata of every batch would count as memory.
             with pa.OSFile(str(self._path)) as file, pa.ipc.open_file(file) as unmapped:

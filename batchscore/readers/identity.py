@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from batchscore.readers.sources import blaming
+from batchscore.stores import StoredFile
 
 if TYPE_CHECKING:
     import os
@@ -29,9 +30,11 @@ class FileIdentity:
 
     Attributes:
         size: its length in bytes.
-        digest: a hash of its content, or of samples of it.
+        digest: a hash of its content, or of samples of it; of an object in a store one of its
+            address and when it was written.
         modified_ns: when it was last written to, where only samples were hashed; else None.
-        name: its name, where that shows in the output; else None.
+        name: its name, or what its folders tell of its rows, where that shows in the output; else
+            None.
     """
 
     size: int
@@ -40,8 +43,21 @@ class FileIdentity:
     name: str | None = None
 
 
-def identify(files: Sequence[Path], *, with_names: bool) -> tuple[FileIdentity, ...]:
+def identify(
+    files: Sequence[Path | StoredFile],
+    *,
+    with_names: bool,
+    partitions: Sequence[str | None] = (),
+) -> tuple[FileIdentity, ...]:
     """The identity of each file; blocks.
+
+    Of an object in a store nothing is read: it is known by its address, its size and when it was
+    written, which the store told when it was found.
+
+    Args:
+        files: the files.
+        with_names: whether their names show in the output.
+        partitions: what shows of the name of each file where the whole name does not.
 
     A file up to 16 MiB is hashed as a whole, of a larger one 64 blocks of 64 KiB that are spread
     evenly. Where all files together are over 1 GiB, only samples of each are read, 1 GiB at most.
@@ -49,20 +65,32 @@ def identify(files: Sequence[Path], *, with_names: bool) -> tuple[FileIdentity, 
     Raises:
         InputError: a file cannot be read.
     """
-    stats = []
+    stats: dict[Path, os.stat_result] = {}
     for file in files:
-        with blaming(str(file)):
-            stats.append(file.stat())
-    whole = sum(min(stat.st_size, WHOLE_BYTES) for stat in stats) <= _TOTAL_WHOLE_BYTES
+        if not isinstance(file, StoredFile):
+            with blaming(str(file)):
+                stats[file] = file.stat()
+    sizes = [min(stat.st_size, WHOLE_BYTES) for stat in stats.values()]
+    whole = sum(sizes) <= _TOTAL_WHOLE_BYTES
     blocks = max(1, min(_BLOCKS, _TOTAL_BLOCKS // max(1, len(files))))
-    return tuple(
-        _identity(file, stat, whole and stat.st_size <= WHOLE_BYTES, blocks, with_names)
-        for file, stat in zip(files, stats, strict=True)
-    )
+
+    def identity(file: Path | StoredFile, name: str | None) -> FileIdentity:
+        if isinstance(file, StoredFile):
+            return _stored_identity(file, name)
+        stat = stats[file]
+        return _identity(file, stat, whole and stat.st_size <= WHOLE_BYTES, blocks, name)
+
+    names = [str(file) for file in files] if with_names else partitions or [None] * len(files)
+    return tuple(map(identity, files, names))
+
+
+def _stored_identity(file: StoredFile, name: str | None) -> FileIdentity:
+    told = hashlib.sha256(f"{file} {file.modified_ns}".encode()).hexdigest()
+    return FileIdentity(size=file.size, digest=told[:16], name=name)
 
 
 def _identity(
-    file: Path, stat: os.stat_result, whole: bool, blocks: int, with_name: bool
+    file: Path, stat: os.stat_result, whole: bool, blocks: int, name: str | None
 ) -> FileIdentity:
     content = hashlib.sha256()
     with blaming(str(file)), file.open("rb", buffering=0) as opened:
@@ -72,7 +100,7 @@ def _identity(
         size=stat.st_size,
         digest=content.hexdigest()[:16],
         modified_ns=None if whole else stat.st_mtime_ns,
-        name=str(file) if with_name else None,
+        name=name,
     )
 
 

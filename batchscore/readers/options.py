@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
+from batchscore.stores import StoreOptions
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
@@ -32,6 +34,8 @@ class ReadOptions:
             them does not mean them.
         as_it_comes: read rows of a CSV pipe as soon as they are there, which costs time where there
             are many: whoever wants only the first need not wait for the others.
+        store: how object stores are reached.
+        hive: whether the key=value folders that files lie in are columns.
     """
 
     input_format: str | None = None
@@ -41,8 +45,10 @@ class ReadOptions:
     types: Mapping[str, str] = field(default_factory=dict)
     source_column: str | None = None
     work_dir: Path | None = None
-    not_input: tuple[Path, ...] = ()
+    not_input: tuple[Path | str, ...] = ()
     as_it_comes: bool = False
+    store: StoreOptions = field(default_factory=StoreOptions)
+    hive: bool = False
 
     @classmethod
     def of(cls, config: ScoreConfig) -> Self:
@@ -56,4 +62,6 @@ class ReadOptions:
             source_column=config.source_column,
             work_dir=config.work_dir,
             as_it_comes=config.limit is not None,
+            store=StoreOptions(config.store_endpoint, config.store_region),
+            hive=config.hive,
         )

@@ -30,7 +30,7 @@ class ParquetReader:
 
     def __init__(self, file: InputFile, path: Path) -> None:
         self.name = file.name
-        self._path = path
+        self._path, self._stored = path, file.stored
         if not head(file, path).startswith(b"PAR1"):
             raise InputError(
                 f"{self.name}: the file is not Parquet; rename it or say --input-format"
@@ -43,13 +43,20 @@ class ParquetReader:
             self._group_bytes = [group.total_byte_size for group in groups]
         self.num_rows: int | None = sum(self._group_rows)
 
+    @property
+    def group_rows(self) -> tuple[int, ...]:
+        """Rows of each row group: where they begin, reading may begin without a detour."""
+        return tuple(self._group_rows)
+
     def _open(self) -> pq.ParquetFile:
         with blaming(self.name):
-            # Without pre-buffering pages are read as they are needed; with it, a whole row group.
+            # Without pre-buffering pages are read as they are needed; with it, a whole row group:
+            # from a store, where each request takes its time, that is few requests for many.
+            is_local = self._stored is None
             return pq.ParquetFile(
-                str(self._path),
-                pre_buffer=False,
-                buffer_size=_BUFFER_BYTES,
+                str(self._path) if self._stored is None else self._stored.open(),
+                pre_buffer=not is_local,
+                buffer_size=_BUFFER_BYTES if is_local else 0,
                 page_checksum_verification=True,
             )
 
@@ -74,7 +81,10 @@ class ParquetReader:
         rows = self._group_rows[group]
         stored = self._group_bytes[group] // rows
         size = min(rows, _PROBE_ROWS)
-        is_probe = size < rows
+        if self._stored is not None:
+            # A look at a few rows would fetch the whole row group twice.
+            size = min(rows, max(1, min(_MAX_BATCH_ROWS, TARGET_BATCH_BYTES // max(1, stored))))
+        is_probe = self._stored is None and size < rows
         while done < rows:
             position = 0
             batches = parquet.iter_batches(

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from batchscore.errors import InputError, OutputError, ShortageError
 from batchscore.readers.discover import STDIN, InputFile
+from batchscore.stores.remote_file import AHEAD_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,17 +60,19 @@ def open_raw(file: InputFile) -> Any:
         if sys.stdin is None:
             raise InputError("-: standard input is closed; pipe a file into it, or name one")
         return sys.stdin.buffer
+    if file.stored is not None:
+        return file.stored.open(ahead_bytes=AHEAD_BYTES)
     with blaming(file.name):
         return Path(file.name).open("rb")
 
 
 def head(file: InputFile, path: Path) -> bytes:
-    """The first bytes of a file that is, or was stored, at the path.
+    """The first bytes of a file that is, or was stored, at the path, or is in a store.
 
     Raises:
         InputError: the file cannot be read, or is empty.
     """
-    with blaming(file.name), path.open("rb") as raw:
+    with blaming(file.name), file.stored.open() if file.stored else path.open("rb") as raw:
         first = raw.read(_HEAD_BYTES)
     if not first:
         raise InputError(f"{file.name}: the file is empty (0 bytes); remove it from the input")
@@ -120,7 +123,7 @@ def open_text(
         path: where its bytes are, if elsewhere (spooled).
         as_it_comes: give what a pipe has, without waiting for more.
     """
-    if path is None:
+    if path is None or file.stored is not None:
         raw = _Prefixed(open_raw(file), keep=file.name == STDIN, as_it_comes=as_it_comes)
     else:
         raw = _Prefixed(path.open("rb"), keep=False)

@@ -18,7 +18,7 @@ from batchscore.report_page.markup import (
     table,
     tiles,
 )
-from batchscore.report_page.parts import Report, figures, head, moment_text, surroundings
+from batchscore.report_page.parts import Report, figures, head, surroundings, when_text
 from batchscore.report_page.scales import clock_text, number_text, seconds_text
 
 if TYPE_CHECKING:
@@ -206,6 +206,6 @@ def _summary(report: Report) -> dict[str, object]:
         "NaN or infinite numbers sent as null": f"{report['nonfinite_as_null']:,}",
         "can go on with --resume": "yes" if report["resumable"] else "",
         "specification": report.get("fingerprint") or "",
-        "started": moment_text(report.get("started_at") or ""),
+        "started": when_text(report.get("started_at") or ""),
     }
     return {name: value for name, value in values.items() if value not in {"", "0"}}

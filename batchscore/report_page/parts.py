@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from batchscore.endpoint import redacted
@@ -25,7 +24,7 @@ STATUSES = {
     "terminated": "Terminated",
     "invalid": "Invalid: these figures do not tell how fast the deployment is",
     "failed": "Failed: no figures of answers that count",
-    "slo_missed": "A promise was missed",
+    "slo_missed": "An objective was missed",
     "regressed": "Slower than before",
 }
 
@@ -38,7 +37,8 @@ def head(title: str, report: Report) -> Markup:
     sign = "✓" if is_good else "✗"
     said = STATUSES.get(status, status.replace("_", " "))
     about = [redacted(str(report[name])) for name in ("endpoint", "protocol") if report.get(name)]
-    about += [moment_text(str(report["started_at"]))] if report.get("started_at") else []
+    if report.get("started_at"):
+        about.append(when_text(str(report["started_at"])))
     return joined(
         [
             element("h1", title),
@@ -54,13 +54,10 @@ def head(title: str, report: Report) -> Markup:
     )
 
 
-def moment_text(iso: str) -> str:
-    """``2026-11-25 18:00:00 UTC`` of the time in a report; what is no such time stays itself."""
-    try:
-        moment = datetime.fromisoformat(iso)
-    except ValueError:
-        return iso
-    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+def when_text(moment: str) -> str:
+    """A moment of ISO 8601 in UTC, to the minute; anything else as it is."""
+    is_utc = moment.endswith("+00:00")
+    return f"{moment[:16].replace('T', ' ')} UTC" if is_utc else moment
 
 
 def figures(*drawn: Markup) -> Markup:

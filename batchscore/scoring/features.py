@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Literal, Self
 import pyarrow as pa
 
 from batchscore.codecs import ImageFolder
+from batchscore.codecs.stored_folder import StoredImageFolder
 from batchscore.errors import InputError, UsageError
 from batchscore.nearest import nearest
 from batchscore.scoring.declared import packs_of
+from batchscore.stores import StoreOptions, StoreURI
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -60,13 +62,35 @@ class Features:
         sources = feature_sources(
             signature, schema, config.map, packs, is_pictures=opened.is_pictures
         )
+        return cls.of_sources(sources, opened, config)
+
+    @classmethod
+    def of_sources(
+        cls, sources: tuple[Source, ...], opened: OpenedInput, config: ScoreConfig
+    ) -> Self:
+        """What is sent where the columns of each input are known."""
+        schema = opened.reader.schema
         # One column may serve several features.
         names = dict.fromkeys(column for source in sources for column in source.columns)
-        base, root = opened.image_base, opened.image_root
-        if config.image_root is not None:
-            base = root = config.image_root
-        folder = ImageFolder(base, root) if base is not None and root is not None else None
-        return cls(sources, pa.schema([schema.field(name) for name in names]), folder)
+        columns = pa.schema([schema.field(name) for name in names])
+        return cls(sources, columns, folder_of(opened, config))
+
+
+def folder_of(opened: OpenedInput, config: ScoreConfig) -> ImageFolder | None:
+    """Where the files are that cells name: what the user says, else where the input is.
+
+    None where that is not known.
+    """
+    base, root = opened.image_base, opened.image_root
+    if config.image_root is not None:
+        place = config.image_root
+        base = root = StoreURI.parse(place) if isinstance(place, str) else place
+    if isinstance(root, StoreURI):
+        options = StoreOptions(config.store_endpoint, config.store_region)
+        return StoredImageFolder.of(root, options)
+    if base is None or root is None or isinstance(base, StoreURI):
+        return None
+    return ImageFolder(base, root)
 
 
 def feature_sources(

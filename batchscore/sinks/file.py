@@ -1,4 +1,4 @@
-"""The output file of a job: work in progress, then whole, never half."""
+"""The output of a job: work in progress, then whole, never half."""
 
 from __future__ import annotations
 
@@ -7,28 +7,32 @@ import sys
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-
-from batchscore.endpoint import redacted
 from batchscore.errors import BatchscoreError, OutputError, StoppedError, UsageError
 from batchscore.extensions import OUTPUT_FORMATS
 from batchscore.job import RESCORED
-from batchscore.partial import commit, partial_folder
 from batchscore.partial.stored import is_sealed
 from batchscore.sinks import exporter, output_format_of
-from batchscore.sinks.finished import FinishedOutput, RowCounts, describe
+from batchscore.sinks.destination import Destination, LocalFile
+from batchscore.sinks.finished import FinishedOutput, RowCounts, describe, note
+from batchscore.sinks.parts import LocalFolder, written_parts
+from batchscore.sinks.stored import StoredFolder, StoredObject
 from batchscore.sinks.work import WorkInProgress
+from batchscore.stores import StoreOptions, StoreURI, has_wildcard, is_uri
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    import pyarrow as pa
+
     from batchscore.config import ScoreConfig
     from batchscore.job import Job
+    from batchscore.partial import Disk
     from batchscore.runtime import Runtime
     from batchscore.sinks.base import Exporter
     from batchscore.sinks.work import UnfinishedOutput
+    from batchscore.stores import StoredFile
 
 STANDARD_OUTPUT = "-"
 # Formats that tell of their job themselves.
@@ -38,10 +42,10 @@ _DESCRIBED = {"arrow", "parquet"}
 class FileOutput(WorkInProgress):
     """Appends to the partial file beside OUT; ``finish`` makes OUT appear, whole.
 
-    A ``BatchSink``. First ``begin``; then ``open``, or ``go_on`` with what ``begin`` found;
-    ``close`` always comes last. For standard output the work in progress is in a temporary
-    folder, and what is whole is copied out at the end: a reader of the pipe never takes a half
-    for a whole.
+    A ``BatchSink``, and the ``Product`` that its destination takes. First ``reach`` and ``begin``;
+    then ``open``, or ``go_on`` with what ``begin`` found; ``close`` always comes last. For standard
+    output the work in progress is in a temporary folder, and what is whole is copied out at the
+    end: a reader of the pipe never takes a half for a whole.
     """
 
     def __init__(self, config: ScoreConfig, runtime: Runtime) -> None:
@@ -50,25 +54,37 @@ class FileOutput(WorkInProgress):
         Raises:
             UsageError: it exists, its folder does not, or its format cannot be told.
         """
-        self._format = output_format_of(config.output, config.output_format)
-        self._exporter = exporter(self._format)
-        self._overwrite, self._resume = config.overwrite, config.resume
         self._temporary: Path | None = None
-        self._out: Path | None = None
-        if config.output == STANDARD_OUTPUT:
+        self._destination: Destination | None = None
+        self.disk: Disk = runtime.disk
+        if config.output != STANDARD_OUTPUT:
+            self._destination = _destination_of(config, runtime.disk)
+        self._format = _format_of(config)
+        self._exporter = exporter(self._format)
+        self.overwrite, self._resume = config.overwrite, config.resume
+        self._max_part_bytes = config.max_part_bytes
+        self._counts = RowCounts()
+        if self._destination is None:
             self._temporary = self._temporary_folder(config)
             folder = self._temporary / "output.partial"
         else:
-            if "://" in config.output:
-                raise UsageError(
-                    f"--output: {redacted(config.output)!r} is an address, which cannot be written "
-                    "to yet; name a file"
-                )
-            self._out = Path(config.output)
-            folder = partial_folder(self._out, config.work_dir)
+            folder = self._destination.work
         super().__init__(folder, runtime, afresh="--overwrite without --resume")
-        if self._out is not None:
-            self._check_place(self._out)
+        if self._destination is not None:
+            self._destination.check()
+            if not self._destination.is_remote:
+                self._check_absent(self._destination)
+
+    def reach(self) -> None:
+        """Check of a store what takes the network; blocks.
+
+        Raises:
+            UsageError: as when it is made.
+            OutputError: the store does not answer.
+        """
+        if self._destination is not None and self._destination.is_remote:
+            self._destination.reach()
+            self._check_absent(self._destination)
 
     def _temporary_folder(self, config: ScoreConfig) -> Path:
         if config.resume:
@@ -82,27 +98,13 @@ class FileOutput(WorkInProgress):
         work_dir = None if config.work_dir is None else str(config.work_dir)
         return Path(tempfile.mkdtemp(prefix="batchscore-", dir=work_dir))
 
-    def _check_place(self, out: Path) -> None:
-        if out.is_symlink() and not out.exists():
-            raise UsageError(f"--output: {str(out)!r} is a link to what does not exist")
-        if self._partial.folder.exists() and not self._partial.folder.is_dir():
-            raise UsageError(
-                f"{str(self._partial.folder)!r} is in the way of the work in progress; move it"
-            )
-        if out.is_dir():
-            raise UsageError(f"--output: {str(out)!r} is a folder, not a file")
-        if out.exists() and not out.is_file():
-            # It would not be written to but replaced: a device would be gone.
-            raise UsageError(f"--output: {str(out)!r} is no regular file; - is standard output")
-        for option, folder in (("output", out.parent), ("work-dir", self._partial.folder.parent)):
-            if not folder.is_dir():
-                raise UsageError(f"--{option}: there is no folder {str(folder)!r}")
-        if self._overwrite or self._resume:
+    def _check_absent(self, destination: Destination) -> None:
+        if self.overwrite or self._resume:
             return
-        if out.exists():
+        if destination.exists():
             raise UsageError(
-                f"--output: {str(out)!r} exists; --overwrite replaces it, --resume accepts it if "
-                "this very job wrote it"
+                f"--output: {destination.shown!r} exists; --overwrite replaces it, --resume "
+                "accepts it if this very job wrote it"
             )
         if self._partial.exists():
             raise UsageError(
@@ -120,32 +122,32 @@ class FileOutput(WorkInProgress):
             UsageError: what is there belongs to another job.
         """
         self._identity = job.as_json()
-        if not self._resume or self._out is None:
+        if not self._resume or self._destination is None:
             return None
         found = self._partial.identity() or {}
         # The rescoring of OUT leaves OUT what it is.
         is_rescored = RESCORED in found
         unfinished = None if is_rescored else self._unfinished(job, found)
-        if not self._out.exists():
+        if not self._destination.exists():
             return unfinished
         is_complete = is_sealed(self._partial.rows_path)
-        finished = self._finished(self._out)
+        finished = self._destination.finished(self._format)
         if finished is None:
-            if self._overwrite or (unfinished is not None and is_complete):
+            if self.overwrite or (unfinished is not None and is_complete):
                 return unfinished
             raise UsageError(
-                f"--output: {str(self._out)!r} exists, and nothing tells that this job wrote it; "
-                "--overwrite replaces it"
+                f"--output: {self._destination.shown!r} exists, and nothing tells that this job "
+                "wrote it; --overwrite replaces it"
             )
         if differences := finished.differences(job):
-            if self._overwrite:
+            if self.overwrite:
                 return unfinished
             raise finished.refused(differences)
-        if unfinished is not None and self._overwrite:
+        if unfinished is not None and self.overwrite:
             return unfinished
         if not is_rescored and (unfinished is None or is_complete):
             # A kill came between OUT's appearing and the end of the work that led to it.
-            self._partial.discard()
+            self._discard(self._destination)
         return finished
 
     def _unfinished(self, job: Job, found: Mapping[str, object]) -> UnfinishedOutput | None:
@@ -155,34 +157,50 @@ class FileOutput(WorkInProgress):
             raise self._refused(differences)
         return self._earlier()
 
-    def _finished(self, out: Path) -> FinishedOutput | None:
-        try:
-            return FinishedOutput.read(out, self._format)
-        except (OSError, pa.ArrowException):
-            return None
+    def _discard(self, destination: Destination) -> None:
+        if self._partial.folder.is_dir():
+            self._partial.reserve()
+            destination.forget()
+        self._partial.discard()
+
+    def open(self, schema: pa.Schema) -> None:
+        """See ``BatchSink``."""
+        if self._destination is not None:
+            # In this order: the work of another run that is not over must not be touched.
+            self._partial.reserve()
+            self._destination.forget()
+        super().open(schema)
 
     @property
-    def places(self) -> tuple[Path, ...]:
+    def places(self) -> tuple[Path | str, ...]:
         """What may lie in a folder of the input without being input: the work in progress.
 
         So may OUT where it can only be the end of this job; what is replaced must not be skipped.
         """
-        if self._out is None:
+        if self._destination is None:
             return ()
-        done = self._resume and not self._overwrite
-        return (self._partial.folder, *([self._out] if done else []))
+        done = self._resume and not self.overwrite
+        return (self._partial.folder, *(self._destination.own if done else ()))
 
-    def check_apart_from(self, files: Iterable[Path | str]) -> None:
+    def check_apart_from(self, files: Iterable[Path | StoredFile | str]) -> None:
         """Refuse to write over what is read.
 
         Raises:
             UsageError: the output is one of the input's files.
         """
-        if self._out is None or not self._out.exists():
-            return
         for file in files:
-            if isinstance(file, Path) and file.exists() and file.samefile(self._out):
-                raise UsageError(f"--output: {str(self._out)!r} is the input itself")
+            if (
+                self._destination is not None
+                and not isinstance(file, str)
+                and self._destination.is_file(file)
+            ):
+                raise UsageError(f"--output: {self._destination.shown!r} is the input itself")
+
+    @property
+    def only_delivers(self) -> bool:
+        """Whether the rows of an unfinished output are all there: only an upload failed."""
+        is_remote = self._destination is not None and self._destination.is_remote
+        return is_remote and is_sealed(self._partial.rows_path)
 
     def check(self, schema: pa.Schema) -> None:
         """See ``BatchSink``."""
@@ -198,19 +216,36 @@ class FileOutput(WorkInProgress):
         Raises:
             OutputError: it cannot be written.
         """
-        whole = self._partial.seal()
-        if self._exporter is not None:
-            whole = self._exported(self._exporter, whole, counts)
-        self._check_open()
-        if self._out is not None:
-            commit(self._disk, whole, self._out, overwrite=self._overwrite)
+        self._counts = counts
+        self._sealed = self._partial.seal()
+        if self._destination is not None:
+            self._destination.deliver(self)
             return
+        whole = self.whole()
+        self.check_open()
         try:
             with whole.open("rb") as file:
                 shutil.copyfileobj(file, sys.stdout.buffer)
             sys.stdout.buffer.flush()
         except OSError as error:
             raise OutputError(f"cannot write to standard output: {error.strerror}") from error
+
+    def whole(self) -> Path:
+        """See ``Product``."""
+        if self._exporter is None:
+            return self._sealed
+        return self._exported(self._exporter, self._sealed, self._counts)
+
+    def parts(self, folder: Path) -> Iterator[Path]:
+        """See ``Product``."""
+        with self._blaming_format():
+            yield from written_parts(
+                self._sealed, folder, self._format, self._exporter, self._max_part_bytes
+            )
+
+    def note(self) -> Mapping[str, Any]:
+        """See ``Product``."""
+        return note(self._schema, self._counts)
 
     def _exported(self, export: Exporter, whole: Path, counts: RowCounts) -> Path:
         with self._fresh_file() as path, self._blaming_format():
@@ -239,8 +274,34 @@ class FileOutput(WorkInProgress):
         is_input_kept = self._identity.get("input") is not None
         return self._temporary is None and is_input_kept and super().resumable()
 
+    def stop(self) -> None:
+        """End an upload that is under way: it has a moment to leave nothing in the store."""
+        if self._destination is not None and self._destination.is_remote:
+            self._is_closed = True
+
     def close(self) -> None:
         """Leave the work in progress durable; that of standard output is removed."""
         super().close()
         if self._temporary is not None:
             shutil.rmtree(self._temporary, ignore_errors=True)
+
+
+def _destination_of(config: ScoreConfig, disk: Disk) -> Destination:
+    out = config.output
+    is_folder = out.endswith("/")
+    if is_uri(out):
+        uri, options = StoreURI.parse(out), StoreOptions(config.store_endpoint, config.store_region)
+        if has_wildcard(uri):
+            raise UsageError(f"--output: {uri}: what is written has no *, ? or [ in its name")
+        kind = StoredFolder if is_folder or not uri.key else StoredObject
+        return kind(uri, options, config.work_dir, disk)
+    if is_folder:
+        return LocalFolder(Path(out), config.work_dir)
+    return LocalFile(Path(out), config.work_dir)
+
+
+def _format_of(config: ScoreConfig) -> str:
+    """The format of the output; of parts in a folder, which has no suffix, it is Parquet."""
+    if config.output.endswith("/") and config.output_format is None:
+        return "parquet"
+    return output_format_of(config.output, config.output_format)

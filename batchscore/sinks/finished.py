@@ -11,6 +11,7 @@ import json
 import os
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -23,7 +24,6 @@ from batchscore.sinks.sealed import open_sealed, record_batches
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
-    from pathlib import Path
 
     from batchscore.job import Job
 
@@ -67,6 +67,8 @@ class FinishedOutput:
         input_summary: the input of its job, see ``Job.input_summary``.
         fingerprint: of the specification that the rows were scored with.
         counted: what became of the rows, where a look at them is not needed to tell.
+        address: where it is, if that is no path.
+        modified_ns: when it was written, where that is not told by the path.
     """
 
     path: Path
@@ -76,6 +78,8 @@ class FinishedOutput:
     input_summary: dict[str, object]
     fingerprint: str
     counted: RowCounts | None = None
+    address: str | None = None
+    modified_ns: int | None = None
 
     @classmethod
     def read(cls, path: Path, output_format: str) -> FinishedOutput | None:
@@ -97,6 +101,32 @@ class FinishedOutput:
         options, summary, fingerprint = (described[name] for name in _METADATA)
         return cls(path, output_format, schema, options, summary, str(fingerprint), counted)
 
+    @classmethod
+    def noted(
+        cls, note: Mapping[str, Any], shown: str, output_format: str, modified_ns: int
+    ) -> FinishedOutput | None:
+        """The output that a note stands beside, see ``note``; None where it is none.
+
+        Args:
+            note: what was left with an object, or in a folder of parts.
+            shown: where that is.
+            output_format: of the output.
+            modified_ns: when it was written.
+        """
+        if not {*_METADATA, "rows", "failed"} <= note.keys():
+            return None
+        options, summary, fingerprint = (note[name] for name in _METADATA)
+        counted = RowCounts(note["rows"], Counter(note["failed"]))
+        empty = pa.schema([])
+        return cls(
+            Path(), output_format, empty, options, summary, fingerprint, counted, shown, modified_ns
+        )
+
+    @property
+    def shown(self) -> str:
+        """Where it is, for messages."""
+        return self.address or str(self.path)
+
     @property
     def error(self) -> str:
         """The name of the error column."""
@@ -109,13 +139,13 @@ class FinishedOutput:
 
     def differences(self, job: Job) -> list[str]:
         """What makes it the output of another job, in words."""
-        written_ns = self.path.stat().st_mtime_ns
+        written_ns = self.modified_ns or self.path.stat().st_mtime_ns
         return job.differences_from_output(self.options, self.input_summary, written_ns)
 
     def refused(self, differences: Sequence[str]) -> UsageError:
         """The error where it is the output of another job."""
         return UsageError(
-            f"--output: {str(self.path)!r} is of another job: {told(differences)}; "
+            f"--output: {self.shown!r} is of another job: {told(differences)}; "
             "--overwrite replaces it"
         )
 
@@ -146,11 +176,16 @@ class FinishedOutput:
 
 def describe(path: Path, schema: pa.Schema, counts: RowCounts) -> None:
     """Attach to a text file what a schema's metadata tells; does nothing where that cannot be."""
-    described = _metadata(schema) or {}
-    described |= {"rows": counts.rows, "failed": dict(counts.failed), "content": _content(path)}
+    described = note(schema, counts) | {"content": _content(path)}
     # Resuming can do without: it refuses then, and says why.
     with contextlib.suppress(OSError, AttributeError):
         os.setxattr(path, _ATTRIBUTE, json.dumps(described).encode())
+
+
+def note(schema: pa.Schema, counts: RowCounts) -> dict[str, Any]:
+    """What a schema's metadata tells of the job, and what became of its rows, as JSON values."""
+    described = _metadata(schema) or {}
+    return described | {"rows": counts.rows, "failed": dict(counts.failed)}
 
 
 def _attribute(path: Path) -> dict[str, Any] | None:

@@ -173,7 +173,7 @@ class RescoredOutput(WorkInProgress):
             if isinstance(error, pa.ArrowException):
                 raise InputError(f"{self._out}: cannot be read: {error}") from error
             raise
-        self._check_open()
+        self.check_open()
         self._check_unchanged()
         # Where it is a link, the file is replaced and not the link.
         self._is_reserved = False

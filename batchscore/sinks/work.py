@@ -118,7 +118,7 @@ class WorkInProgress:
                 self._disk.unlink(path)
             raise
 
-    def _check_open(self) -> None:
+    def check_open(self) -> None:
         """Nothing may appear after the run has ended: its last step may still go on in a thread."""
         if self._is_closed:
             raise OutputError("the run ended while its output was being finished")

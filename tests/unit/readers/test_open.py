@@ -143,7 +143,7 @@ MESSAGES = [
     (("text.jsonl",), {}, "text.jsonl: no line is a JSON object; JSON Lines has an object {...}"),
     (("blank.jsonl",), {}, "blank.jsonl: the file has no rows; JSON Lines has"),
     (("mixed",), {}, "the input mixes pictures (mixed/a.png) and tables (mixed/b.csv)"),
-    (("s3://me:secret@b/k.csv?secret",), {}, "s3://b/k.csv: only local files can be read"),
+    (("s3://me:secret@b/k.csv?secret",), {}, "s3://b/k.csv: an address takes no user part"),
     (("text.csv",), {"source_column": "a"}, "the input already has a column 'a'; choose another"),
     (("a.png",), {"source_column": "path"}, "pictures already have a column 'path'"),
     ((), {}, "no input is given"),

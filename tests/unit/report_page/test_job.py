@@ -9,7 +9,6 @@ from pages import sample
 
 from batchscore.report_page import page
 from batchscore.report_page.job import _stretches
-from batchscore.report_page.parts import moment_text
 
 
 def bunched(seconds: float, window_s: float) -> list[dict]:
@@ -56,17 +55,3 @@ def test_latencies_are_told_line_by_line():
     rows = re.findall(r'<td class="n">([\d.]+ %|all)</td><td class="n">([^<]+)</td>', text)
     assert [name for name, _ in rows] == ["50 %", "90 %", "95 %", "99 %", "99.9 %", "all"]
     assert rows[0][1] == "20 ms"
-
-
-@pytest.mark.parametrize(
-    ("iso", "told"),
-    [
-        ("2026-11-25T18:00:00.071+00:00", "2026-11-25 18:00:00 UTC"),
-        ("2026-11-25T20:00:00+02:00", "2026-11-25 18:00:00 UTC"),
-        ("yesterday", "yesterday"),
-        ("", ""),
-    ],
-)
-def test_times_are_told_as_people_write_them(iso, told):
-    """Seconds are enough, in UTC; what is no time is left as it is."""
-    assert moment_text(iso) == told
