@@ -16,8 +16,9 @@ from batchscore.partial.folder import remove_files
 from batchscore.sinks.finished import FinishedOutput
 from batchscore.sinks.parts import SUCCESS, success_note
 from batchscore.stores import StoredFile, StoreOptions, StoreURI, find, find_below
+from batchscore.stores.choice import uploads_to
 from batchscore.stores.failures import reaching
-from batchscore.stores.uploads import OccupiedError, UploadJournal, uploads_to
+from batchscore.stores.uploads import OccupiedError, UploadJournal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
