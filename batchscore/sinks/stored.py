@@ -180,14 +180,6 @@ class StoredFolder(_Stored):
         """What keeps others out while parts appear; no reader sees it, for its name."""
         return self._uri.with_key(self._uri.key + CLAIM)
 
-    def check(self) -> None:
-        """See ``Destination``."""
-        super().check()
-        if not self._uri.key:
-            raise UsageError(
-                f"--output: {self.shown} is a whole bucket; name a folder in it: {self.shown}NAME/"
-            )
-
     def reach(self) -> None:
         """See ``Destination``."""
         self._uploads.check(self._success)
