@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING
 from batchscore.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from batchscore.api import rescore, rescore_async, score, score_async, score_table
+    from batchscore.api import (
+        check,
+        check_async,
+        rescore,
+        rescore_async,
+        score,
+        score_async,
+        score_table,
+    )
+    from batchscore.checking.report import CheckReport
     from batchscore.deployment import AsyncDeployment, Deployment
     from batchscore.errors import (
         BatchscoreError,
@@ -25,6 +34,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "AsyncDeployment": "deployment",
     "BatchscoreError": "errors",
+    "CheckReport": "checking.report",
     "Deployment": "deployment",
     "FeatureSpec": "schema",
     "InputError": "errors",
@@ -33,6 +43,8 @@ _HOMES = {
     "StoppedError": "errors",
     "TemporaryError": "errors",
     "UsageError": "errors",
+    "check": "api",
+    "check_async": "api",
     "rescore": "api",
     "rescore_async": "api",
     "score": "api",
@@ -43,6 +55,7 @@ _HOMES = {
 __all__ = [
     "AsyncDeployment",
     "BatchscoreError",
+    "CheckReport",
     "Deployment",
     "FeatureSpec",
     "InputError",
@@ -51,6 +64,8 @@ __all__ = [
     "StoppedError",
     "TemporaryError",
     "UsageError",
+    "check",
+    "check_async",
     "rescore",
     "rescore_async",
     "score",
@@ -59,15 +74,17 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> object:
-    """Import a public name on first use (PEP 562)."""
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module  # noqa: PLC0415
+if not TYPE_CHECKING:  # for which every name would be there
 
-    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
+    def __getattr__(name: str) -> object:
+        """Import a public name on first use (PEP 562)."""
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib import import_module  # noqa: PLC0415
+
+        value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

@@ -7,10 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from batchscore.checking.options import CheckConfig
+from batchscore.checking.run import check as check_config
 from batchscore.config import RescoreConfig, ScoreConfig, Token, configured
+from batchscore.engines import score as score_config
 from batchscore.errors import UsageError
+from batchscore.observers.chosen import watched
 from batchscore.rescorer import rescore as rescore_config
-from batchscore.scorer import score as score_config
 from batchscore.scorer import score_data
 
 if TYPE_CHECKING:
@@ -19,14 +22,17 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
+    from batchscore.checking.report import CheckReport
     from batchscore.metrics import RunReport
     from batchscore.observers import Observer
+    from batchscore.observers.chosen import Display
 
 T = TypeVar("T")
 
 _OF_FILES = (
     "inputs", "input_format", "source_column", "delimiter", "encoding", "null", "type",
     "output", "output_format", "resume", "overwrite",
+    "engine", "workers", "ray_address", "master",
 )  # fmt: skip
 """What says how files are read or written, and means nothing for a table."""
 
@@ -38,6 +44,7 @@ def score(
     url: str,
     token: Token = None,
     observer: Observer | None = None,
+    progress: Display = "none",
     **options: Any,
 ) -> RunReport:
     """Score files against a deployment, in order, into one output file.
@@ -48,6 +55,8 @@ def score(
         url: the deployment's address.
         token: the token, or a function that gives it; else ``BATCHSCORE_TOKEN``.
         observer: watches the run.
+        progress: ``"auto"`` shows how it goes: below a notebook's cell, as a bar on a terminal,
+            else a line on standard error every ten seconds; ``"bar"`` and ``"plain"`` choose.
         **options: named as on the command line: ``batch_size=1000``, ``keep=["id"]``, ...
 
     Returns:
@@ -58,7 +67,8 @@ def score(
         StoppedError: running the same again will not help.
         TemporaryError: it may.
     """
-    return _run(score_async(inputs, output, url=url, token=token, observer=observer, **options))
+    watcher = watched(observer, progress)
+    return _run(score_async(inputs, output, url=url, token=token, observer=watcher, **options))
 
 
 async def score_async(
@@ -68,6 +78,7 @@ async def score_async(
     url: str,
     token: Token = None,
     observer: Observer | None = None,
+    progress: Display = "none",
     **options: Any,
 ) -> RunReport:
     """The same as ``score``, for async code."""
@@ -78,7 +89,7 @@ async def score_async(
         "token": token,
         **options,
     }
-    return await score_config(configured(ScoreConfig, values), observer=observer)
+    return await score_config(configured(ScoreConfig, values), observer=watched(observer, progress))
 
 
 def rescore(
@@ -87,6 +98,7 @@ def rescore(
     url: str,
     token: Token = None,
     observer: Observer | None = None,
+    progress: Display = "none",
     **options: Any,
 ) -> RunReport:
     """Send only the rows of an output that failed; what comes back takes their places.
@@ -99,6 +111,7 @@ def rescore(
         url: as in ``score``; the deployment must have the same specification.
         token: as in ``score``.
         observer: as in ``score``.
+        progress: as in ``score``.
         **options: named as on the command line: ``input="in.parquet"``, ``concurrency=8``, ...
 
     Returns:
@@ -107,7 +120,8 @@ def rescore(
     Raises:
         UsageError, StoppedError, TemporaryError: as in ``score``; the output is as it was.
     """
-    return _run(rescore_async(output, url=url, token=token, observer=observer, **options))
+    watcher = watched(observer, progress)
+    return _run(rescore_async(output, url=url, token=token, observer=watcher, **options))
 
 
 async def rescore_async(
@@ -116,12 +130,58 @@ async def rescore_async(
     url: str,
     token: Token = None,
     observer: Observer | None = None,
+    progress: Display = "none",
     **options: Any,
 ) -> RunReport:
     """The same as ``rescore``, for async code."""
     values = {"output": str(output), "url": url, "token": token, **options}
     values["input"] = _texts(options.get("input", ()))
-    return await rescore_config(configured(RescoreConfig, values), observer=observer)
+    return await rescore_config(
+        configured(RescoreConfig, values), observer=watched(observer, progress)
+    )
+
+
+def check(
+    inputs: str | PathLike[str] | Sequence[str | PathLike[str]],
+    *,
+    url: str,
+    token: Token = None,
+    observer: Observer | None = None,
+    **options: Any,
+) -> CheckReport:
+    """Read files as ``score`` would, and tell all that would keep rows from being scored.
+
+    No row is sent, unless ``probe=True`` asks for a few requests that tell the time to expect.
+
+    Args:
+        inputs: as in ``score``.
+        url: as in ``score``.
+        token: as in ``score``.
+        observer: watches the run; rows that can be sent count as scored.
+        **options: as in ``score``; those that say how rows are sent or written do not matter.
+
+    Returns:
+        The report; ``report.problems`` is empty where ``score`` would send every row.
+
+    Raises:
+        UsageError: an option is wrong, or the input cannot be opened.
+        StoppedError: the deployment refuses to tell its specification.
+        TemporaryError: it cannot be reached.
+    """
+    return _run(check_async(inputs, url=url, token=token, observer=observer, **options))
+
+
+async def check_async(
+    inputs: str | PathLike[str] | Sequence[str | PathLike[str]],
+    *,
+    url: str,
+    token: Token = None,
+    observer: Observer | None = None,
+    **options: Any,
+) -> CheckReport:
+    """The same as ``check``, for async code."""
+    values = {"inputs": _texts(inputs), "url": url, "token": token, **options}
+    return await check_config(configured(CheckConfig, values), observer=observer)
 
 
 def score_table(
@@ -130,6 +190,7 @@ def score_table(
     url: str,
     token: Token = None,
     observer: Observer | None = None,
+    progress: Display = "none",
     **options: Any,
 ) -> pa.Table:
     """Score a table in memory; the columns are those that ``score`` writes.
@@ -139,6 +200,7 @@ def score_table(
         url: as in ``score``.
         token: as in ``score``.
         observer: as in ``score``.
+        progress: as in ``score``.
         **options: as in ``score``, but for those of files.
 
     Raises:
@@ -148,7 +210,8 @@ def score_table(
         if name in options:
             raise UsageError(f"score_table has no option {name!r}: table in, table out")
     values = {"inputs": ["<table>"], "output": "-", "url": url, "token": token, **options}
-    return _run(score_data(configured(ScoreConfig, values), table, observer=observer))
+    config = configured(ScoreConfig, values)
+    return _run(score_data(config, table, observer=watched(observer, progress)))
 
 
 def _texts(paths: str | PathLike[str] | Sequence[str | PathLike[str]]) -> list[str]:

@@ -11,9 +11,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
     Field,
     ValidationError,
     ValidationInfo,
@@ -21,11 +18,13 @@ from pydantic import (
     model_validator,
 )
 
+from batchscore.engine_options import EngineOptions
 from batchscore.errors import UsageError
 from batchscore.extensions import INPUT_FORMATS, OUTPUT_FORMATS
 from batchscore.nearest import nearest
+from batchscore.option_types import Names, Options, Packs, Pairs, RetryTable
 from batchscore.place_options import FolderSettings, Many, Place, Reports, StoreSettings
-from batchscore.units import Duration, MaxFailedRows, RateLimit, Size
+from batchscore.units import Duration, ListenAddress, MaxFailedRows, RateLimit, Size
 
 Probs = Literal["struct", "list", "none"]
 Token = str | Callable[[], str | None] | None
@@ -33,76 +32,7 @@ AUTO_ROWS = 1024
 """Rows of a chunk at most, where the data decides."""
 
 
-def _split_commas(value: object) -> object:
-    """``a,b`` and ``["a,b", "c"]`` as a list of names; a list from TOML or Python stays itself."""
-    if isinstance(value, str):
-        return [part.strip() for part in value.split(",") if part.strip()]
-    return value
-
-
-def _pairs(value: object) -> object:
-    """``["A=B", ...]`` as a mapping; one side of ``=`` missing is refused."""
-    if isinstance(value, str):
-        value = [value]
-    if not isinstance(value, (list, tuple)):
-        return value
-    pairs: dict[str, str] = {}
-    for item in value:
-        left, sign, right = str(item).partition("=")
-        if not (sign and left and right):
-            raise ValueError(f"{item!r} is not of the form NAME=VALUE")
-        if left in pairs:
-            raise ValueError(f"{left!r} is given twice")
-        pairs[left] = right
-    return pairs
-
-
-Names = Annotated[tuple[str, ...], BeforeValidator(_split_commas)]
-Pairs = Annotated[dict[str, str], BeforeValidator(_pairs)]
-Packs = Annotated[dict[str, Names], BeforeValidator(_pairs)]
-
-
-class _Options(BaseModel):
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        arbitrary_types_allowed=True,
-        defer_build=True,
-        validate_by_alias=True,
-        validate_by_name=True,
-    )
-
-
-class RetryTable(_Options):
-    """``[retry]`` of a config file: statuses (or ``5xx``) moved to another treatment."""
-
-    retry: tuple[str, ...] = Field((), description="statuses that are retried")
-    halve: tuple[str, ...] = Field(
-        (), description="statuses that halve a batch at once; a single row is retried"
-    )
-    isolate: tuple[str, ...] = Field((), description="statuses that refuse the rows of a batch")
-    stop: tuple[str, ...] = Field((), description="statuses that stop the job")
-
-    @field_validator("retry", "halve", "isolate", "stop", mode="before")
-    @classmethod
-    def _statuses(cls, value: object) -> object:
-        values = value if isinstance(value, (list, tuple)) else [value]
-        texts = tuple(str(item).lower() for item in values)
-        for text in texts:
-            if not re.fullmatch(r"[1-5](\d\d|xx)", text):
-                raise ValueError(f"{text!r} is no HTTP status; write 409 or 5xx")
-        return texts
-
-    @model_validator(mode="after")
-    def _only_once(self) -> Self:
-        everything = [*self.retry, *self.halve, *self.isolate, *self.stop]
-        twice = {status for status in everything if everything.count(status) > 1}
-        if twice:
-            raise ValueError(f"status {min(twice)} stands in two lists of [retry]")
-        return self
-
-
-class ConnectionConfig(_Options):
+class ConnectionConfig(Options):
     """Where the deployment is, and how to reach it."""
 
     url: str = Field(description="address of the deployment, http(s)://HOST/.../forward")
@@ -129,7 +59,7 @@ class ConnectionConfig(_Options):
         return value
 
 
-class InstancesTable(_Options):
+class InstancesTable(Options):
     """``[instances]`` of a config file: the JSON of endpoints that do as KServe v1 does, nearly."""
 
     request_key: str | None = Field("instances", description="key of the rows; empty: they alone")
@@ -231,10 +161,16 @@ class SendingConfig(ConnectionConfig):
     report: Reports = Field(
         (), description="write how the run went to a .json or .html file, may be repeated"
     )
+    metrics_port: ListenAddress | None = Field(
+        None, description="serve the run's metrics for Prometheus at PORT or HOST:PORT, 0: any free"
+    )
+    metrics_linger: Duration = Field(
+        0.0, ge=0, description="how long to wait at the end until the last metrics were fetched"
+    )
     work_dir: Path | None = Field(None, description="folder for work in progress, else beside OUT")
 
 
-class InputConfig(_Options, StoreSettings, FolderSettings):
+class InputConfig(Options, StoreSettings, FolderSettings):
     """What is read, and how."""
 
     inputs: Many = Field(min_length=1, description="files, folders, globs, or - for standard input")
@@ -277,7 +213,7 @@ class InputConfig(_Options, StoreSettings, FolderSettings):
         return value
 
 
-class ScoreConfig(EndpointConfig, InputConfig, SendingConfig):
+class ScoreConfig(EndpointConfig, InputConfig, SendingConfig, EngineOptions):
     """Everything ``score`` can be told."""
 
     output: str = Field(description="file to write: .arrow, .parquet, .csv, .jsonl, -, or FOLDER/")
@@ -363,7 +299,7 @@ class RescoreConfig(SendingConfig, StoreSettings):
         return configured(ScoreConfig, values).model_copy(update=sending)
 
 
-C = TypeVar("C", bound=_Options)
+C = TypeVar("C", bound=Options)
 
 
 def configured(kind: type[C], values: dict[str, Any]) -> C:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import math
 import time
+from bisect import bisect_left
 from collections import Counter
 from dataclasses import asdict, dataclass, field
+from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from batchscore.batches import RowFailure
 
@@ -31,13 +33,25 @@ class LatencyHistogram:
         self._buckets: Counter[int] = Counter()
         self.count = 0
         self.max_s = 0.0
+        self.total_s = 0.0
 
     def record(self, seconds: float) -> None:
         """Count one latency."""
-        bucket = round(math.log(max(seconds, self._SMALLEST_S) / self._SMALLEST_S) / self._GROWTH)
-        self._buckets[bucket] += 1
+        self._buckets[self._bucket(seconds)] += 1
         self.count += 1
+        self.total_s += seconds
         self.max_s = max(self.max_s, seconds)
+
+    def _bucket(self, seconds: float) -> int:
+        return round(math.log(max(seconds, self._SMALLEST_S) / self._SMALLEST_S) / self._GROWTH)
+
+    def up_to(self, bounds: Sequence[float]) -> list[int]:
+        """How many latencies were at most each bound in seconds; rising bounds, kept within 1 %."""
+        last = [self._bucket(bound) for bound in bounds]
+        counts = [0] * (len(last) + 1)
+        for bucket, count in self._buckets.items():
+            counts[bisect_left(last, bucket)] += count
+        return list(accumulate(counts[:-1]))
 
     def percentile(self, percent: float) -> float | None:
         """The latency in seconds that so many percent of the requests stayed within."""
@@ -50,27 +64,28 @@ class LatencyHistogram:
                 return min(self._SMALLEST_S * math.exp(bucket * self._GROWTH), self.max_s)
         return None
 
-    def add(self, buckets: Mapping[int, int], max_s: float) -> None:
+    def add(self, buckets: Mapping[int, int], max_s: float, total_s: float) -> None:
         """Count latencies that were counted elsewhere."""
         self._buckets.update(buckets)
         self.count += sum(buckets.values())
+        self.total_s += total_s
         self.max_s = max(self.max_s, max_s)
 
     def buckets(self) -> Counter[int]:
         """How many latencies each bucket has by now."""
         return self._buckets.copy()
 
-    def since(self, earlier: Counter[int]) -> LatencyHistogram:
-        """What was counted since the buckets were as ``earlier``; a maximum within 1 %."""
+    def since(self, earlier: Counter[int], total_s: float) -> LatencyHistogram:
+        """What was counted since buckets and total were as these; a maximum within 1 %."""
         later = LatencyHistogram()
-        later.add(self._buckets - earlier, self.max_s)
+        later.add(self._buckets - earlier, self.max_s, self.total_s - total_s)
         return later
 
-    def take(self) -> tuple[dict[int, int], float]:
-        """What was counted, to be added elsewhere; nothing of it is left here."""
-        taken = dict(self._buckets), self.max_s
+    def take(self) -> tuple[dict[int, int], float, float]:
+        """What was counted, maximum and total, to be added elsewhere; nothing is left here."""
+        taken = dict(self._buckets), self.max_s, self.total_s
         self._buckets.clear()
-        self.count, self.max_s = 0, 0.0
+        self.count, self.max_s, self.total_s = 0, 0.0, 0.0
         return taken
 
     def summary(self) -> dict[str, float | None]:
@@ -89,6 +104,7 @@ class Traffic(NamedTuple):
     retries: dict[str, int]
     latencies: dict[int, int]
     max_latency_s: float
+    total_latency_s: float
     in_flight: int
     limit: int
 
@@ -119,6 +135,7 @@ class RunMetrics:
         bytes_sent, bytes_received: bodies of requests and answers.
         nonfinite_as_null: NaN and infinite numbers that were sent as null.
         latency: of each answered request, from send to last byte.
+        is_sending: whether the run sends rows; else nothing of requests is shown.
     """
 
     total_rows: int | None = None
@@ -138,6 +155,7 @@ class RunMetrics:
     bytes_received: int = 0
     nonfinite_as_null: int = 0
     latency: LatencyHistogram = field(default_factory=LatencyHistogram)
+    is_sending: bool = True
     clock: Callable[[], float] = time.monotonic
     started: float = field(init=False)
 
@@ -168,7 +186,7 @@ class RunMetrics:
 
     def take_traffic(self) -> Traffic:
         """What was sent since this was last asked, for the process that counts for all."""
-        latencies, max_s = self.latency.take()
+        latencies, max_s, total_s = self.latency.take()
         taken = Traffic(
             self.requests,
             self.bytes_sent,
@@ -177,6 +195,7 @@ class RunMetrics:
             dict(self.retries),
             latencies,
             max_s,
+            total_s,
             self.in_flight,
             self.limit or 0,
         )
@@ -191,7 +210,7 @@ class RunMetrics:
         self.bytes_received += now.bytes_received
         self.nonfinite_as_null += now.nonfinite_as_null
         self.retries.update(now.retries)
-        self.latency.add(now.latencies, now.max_latency_s)
+        self.latency.add(now.latencies, now.max_latency_s, now.total_latency_s)
         self.in_flight += now.in_flight - (before.in_flight if before else 0)
         self.other_limits += now.limit - (before.limit if before else 0)
 

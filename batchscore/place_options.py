@@ -32,8 +32,10 @@ def _reports(value: tuple[Path, ...]) -> tuple[Path, ...]:
 
 REPORT_SUFFIXES = (".json", ".html")
 Place = Annotated[Path | str, BeforeValidator(_place)]
-Many = Annotated[tuple[str, ...], BeforeValidator(_one_or_many)]
-Paths = Annotated[tuple[Path, ...], BeforeValidator(_one_or_many)]
+# What stands in a config file, for the JSON Schema that editors read.
+_Texts = str | list[str]
+Many = Annotated[tuple[str, ...], BeforeValidator(_one_or_many, json_schema_input_type=_Texts)]
+Paths = Annotated[tuple[Path, ...], BeforeValidator(_one_or_many, json_schema_input_type=_Texts)]
 Reports = Annotated[Paths, AfterValidator(_reports)]
 
 

@@ -24,7 +24,9 @@ from batchscore.errors import (
     UsageError,
 )
 from batchscore.metrics import RunMetrics, RunReport
+from batchscore.observers.exposition import About
 from batchscore.observers.history import History
+from batchscore.observers.scrapes import Scrapes
 from batchscore.shown import shown_options
 from batchscore.stores import StoredFile
 from batchscore.version import __version__
@@ -52,7 +54,7 @@ class Run:
     """What all parts of one run share.
 
     Attributes:
-        kind: ``score`` or ``rescore``.
+        kind: ``score``, ``rescore`` or ``check``.
         ground: what it stands on, inside ``whole_run``.
     """
 
@@ -63,7 +65,7 @@ class Run:
     ground: Ground = field(init=False)
 
     def __post_init__(self) -> None:
-        self.metrics = RunMetrics(clock=self.runtime.clock)
+        self.metrics = RunMetrics(clock=self.runtime.clock, is_sending=self.kind != "check")
         self.started_at = datetime.now(UTC)
         self.fingerprint: str | None = None
         self.resumable: Callable[[], bool] = lambda: False
@@ -144,6 +146,14 @@ class Run:
             environment=dict(environment()),
         )
 
+    def scrapes(self) -> Scrapes:
+        """What serves the counters, where that is asked for."""
+        run = {"kind": self.kind, "endpoint": self._endpoint() or "",
+               "output": redacted(self.config.output)}  # fmt: skip
+        build = {"version": __version__, "python": environment()["python"]}
+        about = About({k: str(v) for k, v in build.items()}, run, self.started_at.timestamp())
+        return Scrapes(self.config.metrics_port, self.config.metrics_linger, self.metrics, about)
+
     def _endpoint(self) -> str | None:
         """The address as it may be printed and stored; None for one that is no address."""
         try:
@@ -190,17 +200,32 @@ def may_replace(path: Path) -> bool:
 
 async def whole_run(run: Run, work: Callable[[Run], Coroutine[None, None, None]]) -> RunReport:
     """Do the work of a run, and report it whatever its end is."""
+    scrapes = run.scrapes()
+    try:
+        return await _reported(run, work, scrapes)
+    finally:
+        await scrapes.close()
+
+
+async def _reported(
+    run: Run, work: Callable[[Run], Coroutine[None, None, None]], scrapes: Scrapes
+) -> RunReport:
     try:
         run.check_reports()
+        await scrapes.open()
         with run.runtime.ground(run.metrics, run.observer.on_retry) as run.ground:
             await _worked(work(run))
         report = run.report(run.exit_code())
     except BaseException as error:
         if isinstance(error, BatchscoreError):
             error.is_reported = True
-        run.finish(run.report(exit_code_of(error), str(error) or type(error).__name__))
+        report = run.report(exit_code_of(error), str(error) or type(error).__name__)
+        run.finish(report)
+        if isinstance(error, Exception) and not isinstance(error, UsageError):
+            await scrapes.last(report.exit_code)
         raise
     run.finish(report)
+    await scrapes.last(report.exit_code)
     return report
 
 

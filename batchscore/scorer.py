@@ -221,10 +221,12 @@ class _Scoring:
             run, target, self._decoding, input_schema=opened.reader.schema, kept=kept, job=job
         )
         self._run, self._reader, self._limit = run, opened.reader, limit
+        self._has_scored = target.has_scored
         self._columns = {*kept, *features.columns.names}
         self._client, self._offload = connection.client, run.ground.offload
         self._pool: ProcessPool | None = None
-        if connection.share.of > 1:
+        # Workers of an engine share the limits too, but each is a scorer by itself.
+        if connection.share.of > 1 and connection.share.turns is not None:
             self._pool = process_pool(run, connection, self._predictor, features)
 
     async def run(self, sink: BatchSink, earlier: UnfinishedOutput | None) -> None:
@@ -260,7 +262,7 @@ class _Scoring:
         try:
             self._count_total()
             start_row = 0 if earlier is None else await self._go_on(earlier, writer)
-            if metrics.rows_scored:
+            if metrics.rows_scored or self._has_scored:
                 self._predictor.refusals.scored()
             async with watching(self._watch_model()), self._other_processes():
                 await ordered_map(self._chunks(start_row), score, write, window)

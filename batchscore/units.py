@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal, NamedTuple
 
-from pydantic import BeforeValidator, PlainSerializer
+from pydantic import BeforeValidator, Field, PlainSerializer
 
 _QUANTITY = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z%/]*)\s*")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
@@ -20,11 +20,24 @@ _BYTES = {
 }
 
 
+LOOPBACK = "127.0.0.1"
+
+
 class Rate(NamedTuple):
     """A bound on what is sent in a second."""
 
     per_second: float
     unit: Literal["requests", "rows"]
+
+
+class Address(NamedTuple):
+    """Where to listen."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 class FailureLimit(NamedTuple):
@@ -112,18 +125,65 @@ def share_text(share: float) -> str:
     return f"{share * 100:g}%"
 
 
+def parse_address(value: object) -> object:
+    """Where to listen, of ``9090``, ``0.0.0.0:9090`` or ``[::1]:9090``; loopback without a host."""
+    if isinstance(value, bool) or not isinstance(value, (int, str)):
+        return value
+    host, colon, port = str(value).strip().rpartition(":")
+    if colon and not host:
+        raise ValueError(f"{value!r} names no host; write {port} for this computer alone, "
+                         f"0.0.0.0:{port} for all who can reach it")  # fmt: skip
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise ValueError(f"{value!r} is not understood; write [::1]:9090 where the host has colons")
+    if not (port.isascii() and port.isdigit() and int(port) <= 65535):
+        raise ValueError(f"{value!r} is no port; write 9090 or HOST:9090, 0 for any free port")
+    return Address(host or LOOPBACK, int(port))
+
+
+def _number_text(number: float) -> str:
+    """All its digits, as it is read back; never with an exponent."""
+    return f"{number:.12f}".rstrip("0").rstrip(".")
+
+
 def _rate_text(rate: Rate) -> str:
-    return f"{rate.per_second:g}{'req' if rate.unit == 'requests' else 'rows'}/s"
+    return f"{_number_text(rate.per_second)}{'req' if rate.unit == 'requests' else 'rows'}/s"
 
 
 def _limit_text(limit: FailureLimit) -> str:
-    return f"{limit.value * 100:g}%" if limit.is_share else f"{limit.value:g}"
+    return f"{_number_text(limit.value * 100)}%" if limit.is_share else _number_text(limit.value)
 
 
-Duration = Annotated[float, BeforeValidator(parse_duration)]
-Size = Annotated[int, BeforeValidator(parse_size)]
-Share = Annotated[float, BeforeValidator(parse_share)]
-RateLimit = Annotated[Rate, BeforeValidator(parse_rate), PlainSerializer(_rate_text)]
+# What stands in a config file, for the JSON Schema that editors read.
+_NUMBER = r"^ *[0-9]+(\.[0-9]+)? *"
+
+
+def _written(units: str) -> object:
+    return Annotated[str, Field(pattern=f"{_NUMBER}{units} *$")]
+
+
+Duration = Annotated[
+    float,
+    BeforeValidator(parse_duration, json_schema_input_type=float | _written("(ms|s|m|min|h|d)?")),
+]
+Size = Annotated[
+    int,
+    BeforeValidator(parse_size, json_schema_input_type=int | _written("(([kmgKMG][iI]?)?[bB])?")),
+]
+Share = Annotated[float, BeforeValidator(parse_share, json_schema_input_type=float | _written("%"))]
+RateLimit = Annotated[
+    Rate,
+    BeforeValidator(parse_rate, json_schema_input_type=_written("(req|requests|row|rows)/s")),
+    PlainSerializer(_rate_text),
+]
+ListenAddress = Annotated[
+    Address,
+    BeforeValidator(parse_address, json_schema_input_type=int | str),
+    PlainSerializer(str),
+]
 MaxFailedRows = Annotated[
-    FailureLimit, BeforeValidator(parse_failure_limit), PlainSerializer(_limit_text)
+    FailureLimit,
+    BeforeValidator(parse_failure_limit, json_schema_input_type=int | _written("%?")),
+    PlainSerializer(_limit_text),
 ]

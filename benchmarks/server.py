@@ -12,12 +12,13 @@ import argparse
 import json
 import os
 import sys
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
+import orjson
 from faultserver import FaultServer, Model, faults
 from faultserver.faults import Reply
 
@@ -51,6 +52,18 @@ class CountingServer(FaultServer):
         return counted
 
 
+class EchoServer(CountingServer):
+    """Answers each row with its own value of one input: rows that change places show."""
+
+    def __init__(self, *model: Any, echo: str, **options: Any) -> None:
+        super().__init__(*model, **options)
+        self._echo = echo
+
+    def _predict(self, info: RequestInfo) -> Reply:
+        rows = [{"y": row[self._echo]} for row in orjson.loads(info.body)["rows"]]
+        return Reply(200, orjson.dumps({"rows": rows}), {"Content-Type": "application/json"})
+
+
 @lru_cache(maxsize=1024)
 def answer(rows: int) -> bytes:
     """A body with so many predictions."""
@@ -63,13 +76,15 @@ def main() -> None:
     parser.add_argument("inputs", help="the features as JSON; -: a line of standard input")
     parser.add_argument("hanging", type=int, nargs="?", help="a request that is never answered")
     parser.add_argument("--delay-s", type=float, default=0.0, help="service time of a request")
+    parser.add_argument("--echo", help="the input whose value is the prediction; else one number")
     parser.add_argument("--cores", default="any", help="0,1: the cores it keeps to")
     options = parser.parse_args()
     if options.cores != "any":
         os.sched_setaffinity(0, [int(core) for core in options.cores.split(",")])
     inputs = json.loads(sys.stdin.readline() if options.inputs == "-" else options.inputs)
     model = Model(inputs, {"y": ("numeric", [1])}, lambda rows: rows)
-    with CountingServer(*model, keep_requests=False, delay_s=options.delay_s) as server:
+    kind = partial(EchoServer, echo=options.echo) if options.echo else CountingServer
+    with kind(*model, keep_requests=False, delay_s=options.delay_s) as server:
         server.script = lambda info: faults.hang() if info.index == options.hanging else None
         print(server.url, flush=True)
         for _ in sys.stdin:

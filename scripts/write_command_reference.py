@@ -12,7 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-COMMANDS = ("score", "rescore", "inspect", "bench", "serve", "demo", "completion")
+COMMANDS = ("score", "check", "rescore", "inspect", "bench", "serve", "demo", "completion")
 PAGE = Path(__file__).parents[1] / "docs" / "commands.md"
 HEAD = """# Commands
 

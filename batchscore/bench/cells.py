@@ -14,13 +14,15 @@ from batchscore.bench.figures import (
     Latencies,
     drift,
     known,
+    rank,
     supported_percents,
     windows,
 )
 from batchscore.bench.load import Closed, Load
-from batchscore.bench.validity import ClientDelays, why_invalid
+from batchscore.bench.validity import OwnDelay, own_delays, stops_of, why_invalid
 
 if TYPE_CHECKING:
+    from batchscore.bench.echo import OwnShare
     from batchscore.bench.samples import Column, Samples
 
 
@@ -53,12 +55,21 @@ class Measured:
     rows_reused: bool = False
     gave_up: str = ""
 
+    def __str__(self) -> str:
+        same = "the same " if self.rows_reused else ""
+        return f"{self.load}, {same}{rows_text(self.batch_size)}"
+
 
 class Cell:
     """The figures of a load: of the requests that were meant for the measured stretch.
 
     Throughput is that of the answers which came in it.
+
+    Attributes:
+        own_share: what such a request takes at a server that does nothing, once that was measured.
     """
+
+    own_share: OwnShare | None = None
 
     def __init__(self, measured: Measured, *, max_client_share: float, max_drift: float) -> None:
         self.measured = measured
@@ -83,18 +94,50 @@ class Cell:
 
     @cached_property
     def _send_delays(self) -> Column:
-        """How late each request was sent by the client's own doing, in seconds."""
+        """How late each request was sent by the client's own doing, in seconds; else NaN."""
         samples = self.samples
         first = (samples.column("attempts") == 1) & (samples.column("sent") > 0)
         connecting = samples.column("connected") - samples.column("connect_began")
-        late: Column = (samples.column("sent") - samples.column("due") - connecting)[first]
-        return late
+        late: Column = samples.column("sent") - samples.column("due") - connecting
+        return np.where(first, late, np.nan)
+
+    @property
+    def _known_send_delays(self) -> Column:
+        return self._send_delays[~np.isnan(self._send_delays)]
+
+    @cached_property
+    def own_delays(self) -> tuple[OwnDelay, ...]:
+        """The client's part in the response times."""
+        load, good = self.measured.load, self.samples.ok
+        late = np.nan_to_num(self._send_delays[good])
+        closed = load.concurrency if isinstance(load, Closed) else None
+        answered = self.samples.column("last_byte")[good]
+        return own_delays(
+            self._answered, late if closed is None else 0 * late, answered, self._stops, closed
+        )
 
     @cached_property
     def _lags(self) -> Column:
         measured = self.measured
-        lags = [lag for at, lag in measured.lags if measured.start <= at < measured.end]
-        return np.array(lags, dtype=np.float64)
+        table = np.array(measured.lags, dtype=np.float64).reshape(-1, 2)
+        inside: Column = table[(table[:, 0] >= measured.start) & (table[:, 0] < measured.end)]
+        return inside
+
+    @property
+    def _stops(self) -> Column:
+        return stops_of(*self._lags.T)
+
+    @cached_property
+    def responses(self) -> Column:
+        """The response time of each request in seconds, a failed one being infinite."""
+        samples = self.samples
+        times: Column = samples.column("last_byte") - samples.column("intended")
+        return np.where(samples.ok, times, np.inf)
+
+    @property
+    def answered_share(self) -> float:
+        """Requests that ended in the measured stretch, well or not, to those meant for it."""
+        return self._came / self.requests if self.requests else 0.0
 
     @property
     def client_cpu(self) -> float:
@@ -103,10 +146,14 @@ class Cell:
 
     @property
     def client_share_s(self) -> float:
-        """What the client itself takes of a request at the median, in seconds."""
-        good = self.samples.chosen(self.samples.ok)
-        reading = good.column("decoded") - good.column("last_byte")
-        return _quantile(reading, 0.5) + _quantile(self._send_delays, 0.5)
+        """The client's own part of a response time at the median, in seconds; NaN: not known.
+
+        What a request takes where nothing is served, and, where it was due at a certain time, how
+        late it was sent.
+        """
+        own = math.nan if self.own_share is None else self.own_share.p50
+        is_closed = isinstance(self.measured.load, Closed)
+        return own if is_closed else own + _quantile(self._known_send_delays, 0.5)
 
     @property
     def is_stable(self) -> bool:
@@ -116,15 +163,10 @@ class Cell:
     @cached_property
     def why_invalid(self) -> tuple[str, ...]:
         """Why it is the client that was measured; empty where it is the deployment."""
-        delays = ClientDelays(
-            send_delay_s=_or_zero(_quantile(self._send_delays, 0.99)),
-            loop_lag_s=_or_zero(_quantile(self._lags, 0.99)),
-            cpu=self.client_cpu,
-            gave_up=self.measured.gave_up,
+        cpu = self.client_cpu if isinstance(self.measured.load, Closed) else 0.0
+        return why_invalid(
+            self.own_delays, self._max_share, closed_cpu=cpu, gave_up=self.measured.gave_up
         )
-        latency_s = _or_zero(_quantile(self._answered, 0.99))
-        is_closed = isinstance(self.measured.load, Closed)
-        return why_invalid(latency_s, delays, self._max_share, is_closed=is_closed)
 
     @property
     def errors(self) -> dict[str, int]:
@@ -135,9 +177,7 @@ class Cell:
         """The response time of so many percent of the requests, failed ones being infinite."""
         if not self.requests:
             return math.inf
-        rank = math.ceil(round(self.requests * percent / 100, 6))
-        within = np.sort(self._answered)
-        return float(within[rank - 1]) if rank <= len(within) else math.inf
+        return float(np.sort(self.responses)[rank(self.requests, percent) - 1])
 
     def as_dict(self) -> dict[str, object]:
         """As it stands in the report."""
@@ -167,14 +207,21 @@ class Cell:
             "distribution": [[each, response[each], service[each]] for each in percents],
             "over_time": [window.as_dict() for window in self.windows],
             "errors": self.errors,
-            "send_delay_s": _spread(self._send_delays),
-            "loop_lag_s": _spread(self._lags),
+            "send_delay_s": _spread(self._known_send_delays),
+            "loop_lag_s": _spread(self._lags[:, 1]),
             "client_cpu": self.client_cpu,
+            "echo_s": None if self.own_share is None else self.own_share.as_dict(),
             "client_share_s": known(self.client_share_s),
+            "own_delay_s": {f"p{each.percent}": each.seconds for each in self.own_delays},
             "valid": not self.why_invalid,
             "why_invalid": list(self.why_invalid),
             "is_stable": self.is_stable,
         }
+
+
+def rows_text(rows: int) -> str:
+    """``1 row``, ``32 rows``."""
+    return f"{rows} row{'' if rows == 1 else 's'}"
 
 
 def _quantile(values: Column, share: float) -> float:
@@ -184,7 +231,3 @@ def _quantile(values: Column, share: float) -> float:
 def _spread(values: Column) -> dict[str, float | None]:
     found = {name: known(_quantile(values, share)) for name, share in (("p50", 0.5), ("p99", 0.99))}
     return {**found, "max": known(float(values.max())) if len(values) else None}
-
-
-def _or_zero(value: float) -> float:
-    return 0.0 if math.isnan(value) else value

@@ -16,12 +16,20 @@ PERCENTS = (50, 75, 90, 95, 99, 99.9)
 _POINTS = (
     0, 10, 20, 30, 40, 50, 55, 60, 65, 70, 75, 80, 85, 90, 92.5, 95, 97, 98, 99, 99.5, 99.9, 99.99,
 )  # fmt: skip
-_SMALLEST_NS, _LARGEST_NS, _DIGITS = 1_000, 24 * 3600 * 10**9, 3
+_SMALLEST_NS, _LARGEST_NS, _DIGITS = 1, 24 * 3600 * 10**9, 3
 WINDOWS = 20
 
 
+def rank(count: int, percent: float) -> int:
+    """Which of so many sorted values is a percentile: the first that so many percent stay within.
+
+    It is always one of the values, and never a lower one than asked for.
+    """
+    return max(1, math.ceil(round(count * percent / 100, 6)))
+
+
 class Latencies:
-    """Latencies in an HDR histogram: from 1 us to a day, three digits."""
+    """Latencies in an HDR histogram: from 2 us to a day with three digits, below to 1 ns."""
 
     def __init__(self, seconds: Column) -> None:
         self._histogram = HdrHistogram(_SMALLEST_NS, _LARGEST_NS, _DIGITS)
@@ -38,8 +46,10 @@ class Latencies:
         """The latency in seconds that so many percent stayed within; NaN where there is none."""
         if not self.count:
             return dict.fromkeys(percents, math.nan)
-        found = self._histogram.get_percentile_to_value_dict(sorted(percents))
-        return {percent: min(found[percent] / 1e9, self.max) for percent in percents}
+        # The histogram rounds ranks to the nearest, so it is asked for the one that is meant.
+        asked = {each: 100 * rank(self.count, each) / self.count for each in percents}
+        found = self._histogram.get_percentile_to_value_dict(sorted(asked.values()))
+        return {each: min(found[asked[each]] / 1e9, self.max) for each in percents}
 
     def summary(self) -> dict[str, float | int | None]:
         """The figures of a report, in seconds."""
@@ -82,6 +92,11 @@ class WindowFigures:
         """Good rows a second."""
         return self.rows / self.seconds
 
+    @property
+    def good_requests_per_s(self) -> float:
+        """Good requests a second."""
+        return (self.requests - self.errors) / self.seconds
+
     def as_dict(self) -> dict[str, object]:
         """As it stands in the report."""
         return {
@@ -109,7 +124,8 @@ def windows(
         inside = (ended >= left) & (ended < right)
         good = inside & samples.ok
         values = latency[good]
-        p50, p99 = np.quantile(values, (0.5, 0.99)) if len(values) else (math.nan, math.nan)
+        ordered = np.sort(values).tolist()
+        p50, p99 = (ordered[rank(len(ordered), p) - 1] if ordered else math.nan for p in (50, 99))
         found.append(
             WindowFigures(
                 at_s=left - start,
@@ -117,9 +133,9 @@ def windows(
                 requests=int(inside.sum()),
                 rows=int(rows[good].sum()),
                 errors=int((inside & ~samples.ok).sum()),
-                p50=float(p50),
-                p99=float(p99),
-                max=float(values.max()) if len(values) else math.nan,
+                p50=p50,
+                p99=p99,
+                max=ordered[-1] if ordered else math.nan,
                 in_flight=int(((begun < right) & (ended >= right)).sum()),
             )
         )

@@ -1,4 +1,10 @@
-"""The highest throughput that keeps the objectives: bisection over the rate of an open loop."""
+"""The highest rate of an open loop that keeps the objectives, with a confidence interval.
+
+First by the figures as they are: rates are doubled or halved until the border is between two, then
+bisected to 5 %. Then for sure: rates around are measured again, and others below and above, until
+the lowest that is missed for sure and the highest that is kept for sure are near, or will not come
+nearer.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +14,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from batchscore.bench.compare import CONFIDENCE, resampled_means
+from batchscore.bench.figures import Latencies
+from batchscore.bench.verdict import (
+    CONFIDENCE,
+    MOST_LOOKS,
+    Judgement,
+    Verdict,
+    judged,
+    least_requests,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -17,123 +31,241 @@ if TYPE_CHECKING:
     from batchscore.bench.slo import Slo
 
 _NEAR = 1.05
-_MOST_STEPS = 24
-# Of what was asked for: a server that gives less is behind, whatever the latency still is.
-_LEAST_THROUGHPUT = 0.95
+_NEAR_FOR_SURE = 1.1
+_MOST_MEASUREMENTS = 40
+_LEAST_REQUESTS = 10
+# Of what was sent: a server that answers less is behind, whatever the latency still is.
+_LEAST_ANSWERED = 0.95
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass
 class Step:
     """One rate that was tried.
 
     Attributes:
         rate: requests a second.
-        cell: what came of it.
-        is_met: all objectives were kept, and the throughput was the rate.
+        slos: what has to be kept.
+        cells: what came of it, each time it was measured.
+        judgements: what the valid ones together say of each objective.
     """
 
     rate: float
-    cell: Cell
-    is_met: bool
+    slos: Sequence[Slo]
+    cells: list[Cell] = field(default_factory=list)
+    judgements: list[Judgement] = field(default_factory=list)
 
-    def as_dict(self) -> dict[str, object]:
+    def add(self, cell: Cell) -> None:
+        """It was measured, for the first time or again."""
+        self.cells.append(cell)
+        if self.valid:
+            self.judgements = [judged(slo, self.valid) for slo in self.slos]
+
+    @property
+    def valid(self) -> list[Cell]:
+        """The measurements that tell of the deployment."""
+        return [cell for cell in self.cells if not cell.why_invalid]
+
+    @property
+    def seems_kept(self) -> bool:
+        """Whether the figures as they are keep everything."""
+        return (
+            bool(self.valid) and self._keeps_up and all(each.seems_kept for each in self.judgements)
+        )
+
+    @property
+    def verdict(self) -> Verdict:
+        """What is known for sure."""
+        if not self.valid:
+            return Verdict.CLIENT
+        verdicts = {each.verdict for each in self.judgements}
+        if not self._keeps_up or Verdict.MISSED in verdicts:
+            return Verdict.MISSED
+        return Verdict.UNSURE if Verdict.UNSURE in verdicts else Verdict.KEPT
+
+    @property
+    def may_be_measured_again(self) -> bool:
+        """Whether it is open, and another measurement might decide."""
+        is_open = self.verdict in {Verdict.UNSURE, Verdict.CLIENT}
+        return is_open and len(self.cells) < MOST_LOOKS
+
+    @property
+    def _keeps_up(self) -> bool:
+        requests = sum(cell.requests for cell in self.valid)
+        answered = sum(cell.answered_share * cell.requests for cell in self.valid)
+        # Of few requests, those in flight at the beginning and at the end are a large part.
+        chance = 3 / math.sqrt(max(1, requests))
+        return answered >= requests * (1 - max(1 - _LEAST_ANSWERED, chance))
+
+    def as_dict(self, number: int) -> dict[str, object]:
         """As it stands in the report."""
+        cells = self.valid or self.cells
+        responses = np.concatenate([cell.responses for cell in cells])
         return {
+            "step": number,
             "rate": self.rate,
-            "rows_per_s": self.cell.goodput_rows_per_s,
-            "response_s": self.cell.response.summary(),
-            "failed_requests": self.cell.failed_requests,
-            "is_met": self.is_met,
-            "why_invalid": list(self.cell.why_invalid),
+            "measurements": len(self.cells),
+            "requests": sum(cell.requests for cell in cells),
+            "failed_requests": sum(cell.failed_requests for cell in cells),
+            "rows_per_s": float(np.mean([cell.goodput_rows_per_s for cell in cells])),
+            "response_s": Latencies(responses[np.isfinite(responses)]).summary(),
+            "verdict": str(self.verdict),
+            "seems_kept": self.seems_kept,
+            "why_invalid": [] if self.valid else list(self.cells[-1].why_invalid),
         }
 
 
 @dataclass
 class Search:
-    """How the rate was found.
+    """How the highest rate with one batch size was found.
 
     Attributes:
-        steps: the rates that were tried, in order.
+        batch_size: rows in a request.
+        slos: what has to be kept.
+        seconds: how long each measurement takes.
+        tried: what came of each rate.
+        last: the rate that was measured last.
     """
 
-    steps: list[Step] = field(default_factory=list)
+    batch_size: int
+    slos: Sequence[Slo]
+    seconds: float
+    tried: dict[float, Step] = field(default_factory=dict)
+    last: float = 0.0
+
+    @property
+    def steps(self) -> list[Step]:
+        """The rates that were tried, from the lowest to the highest."""
+        return [self.tried[rate] for rate in sorted(self.tried)]
+
+    def add(self, rate: float, cell: Cell) -> None:
+        """A rate was measured, for the first time or again."""
+        self.tried.setdefault(rate, Step(rate, self.slos)).add(cell)
+        self.last = rate
 
     @property
     def best(self) -> Step | None:
-        """The highest rate that was kept, below every one that was not."""
-        low, high = self.bounds
-        kept = [step for step in self.steps if step.is_met and step.rate == low]
-        return kept[-1] if kept and low < high else None
+        """The highest rate that seems kept, below every one that does not."""
+        return self.tried.get(self.seeming[0])
 
     @property
-    def bounds(self) -> tuple[float, float]:
-        """The highest rate known to be kept, 0 where none is, and the lowest known not to be."""
-        high = min((step.rate for step in self.steps if not step.is_met), default=math.inf)
-        kept = (step.rate for step in self.steps if step.is_met and step.rate < high)
-        return max(kept, default=0.0), high
+    def rows_per_s(self) -> float:
+        """The highest throughput; 0 where no rate is kept."""
+        return self.best.rate * self.batch_size if self.best else 0.0
+
+    @property
+    def seeming(self) -> tuple[float, float]:
+        """The highest rate that seems kept, 0 where none does, and the lowest that does not."""
+        high = self._lowest(lambda step: not step.seems_kept)
+        return self._highest(lambda step: step.seems_kept, below=high), high
+
+    @property
+    def sure(self) -> tuple[float, float]:
+        """The highest rate kept for sure, 0 where none is, and the lowest that is not to be had.
+
+        The latter is missed for sure, or more than the client can send.
+        """
+        over = {Verdict.MISSED, Verdict.CLIENT}
+        high = self._lowest(lambda step: step.verdict in over)
+        return self._highest(lambda step: step.verdict == Verdict.KEPT, below=high), high
 
     @property
     def client_limit(self) -> tuple[str, ...]:
         """Why it is the client that ends the search; empty where it is the deployment."""
-        _, high = self.bounds
-        ends = [step.cell.why_invalid for step in self.steps if step.rate == high]
-        return ends[-1] if ends else ()
+        _, high = self.sure
+        end = self.tried.get(high)
+        return end.cells[-1].why_invalid if end and end.verdict == Verdict.CLIENT else ()
 
-    def as_dict(self, seed: int) -> dict[str, object]:
-        """As it stands in the report.
+    def next_rate(self) -> float | None:
+        """What to measure next; None where the search is at its end."""
+        last = self.tried[self.last]
+        if last.verdict == Verdict.CLIENT and last.may_be_measured_again:
+            return last.rate  # Something else may have kept the computer busy for that moment.
+        low, high = self.seeming
+        if not math.isfinite(high):
+            return 2 * low
+        if low == 0:
+            return high / 2 if high / 2 * self.seconds >= _LEAST_REQUESTS else None
+        if high / low > _NEAR:
+            return math.sqrt(low * high)
+        return self._below(low) or self._above(low, high)
 
-        The interval is that of the throughput at the best rate (bootstrap of its windows), and
-        reaches up to the lowest rate that was not kept.
-        """
-        steps = [step.as_dict() for step in self.steps]
-        best, (rate, missed) = self.best, self.bounds
-        if best is None:
-            return {"rows_per_s": 0.0, "low": 0.0, "high": None, "confidence": CONFIDENCE,
-                    "load": None, "steps": steps}  # fmt: skip
-        windows = np.array([window.rows_per_s for window in best.cell.windows])
-        means = resampled_means(windows, np.random.default_rng(seed))
-        tail = (1 - CONFIDENCE) / 2
-        low, high = np.quantile(means, (tail, 1 - tail))
+    def _below(self, best: float) -> float | None:
+        """Which rate may tell that less is kept for sure."""
+        kept, _ = self.sure
+        if kept >= best:
+            return None
+        if self.tried[best].may_be_measured_again:
+            return best
+        decided = [step.rate for step in self.steps if not step.may_be_measured_again]
+        ceiling = min(rate for rate in decided if rate > kept)
+        if kept == 0:
+            wanted = ceiling / 2
+            most_requests = wanted * self.seconds * MOST_LOOKS
+            needed = max(_LEAST_REQUESTS, *map(least_requests, self.slos))
+            return wanted if most_requests >= needed else None
+        if ceiling <= kept * _NEAR_FOR_SURE:
+            return None
+        return self._tried_near(math.sqrt(kept * ceiling), kept, ceiling)
+
+    def _above(self, best: float, high: float) -> float | None:
+        """Which rate may tell that more is missed for sure."""
+        _, missed = self.sure
+        if missed <= best * _NEAR_FOR_SURE:
+            return None
+        if self.tried[high].may_be_measured_again:
+            return high
+        decided = [step.rate for step in self.steps if not step.may_be_measured_again]
+        floor = max((rate for rate in decided if rate < missed), default=best)
+        if not math.isfinite(missed):
+            return floor * math.sqrt(2)
+        if missed <= floor * _NEAR_FOR_SURE:
+            return None
+        return self._tried_near(math.sqrt(floor * missed), floor, missed)
+
+    def _tried_near(self, rate: float, low: float, high: float) -> float:
+        """A rate between two, one that was begun with where there is one."""
+        begun = [s.rate for s in self.steps if s.may_be_measured_again and low < s.rate < high]
+        return min(begun, key=lambda each: abs(math.log(each / rate)), default=rate)
+
+    def _lowest(self, which: Callable[[Step], bool]) -> float:
+        """The lowest of such rates; one that the client spoiled is none if a higher was not."""
+        top = max((step.rate for step in self.steps if step.valid), default=0.0)
+        told = (step for step in self.steps if step.valid or step.rate > top)
+        return min((step.rate for step in told if which(step)), default=math.inf)
+
+    def _highest(self, which: Callable[[Step], bool], below: float) -> float:
+        return max((s.rate for s in self.steps if s.rate < below and which(s)), default=0.0)
+
+    def as_dict(self, *, is_best: bool) -> dict[str, object]:
+        """As it stands in the report; rates are those of rows, all of the loop's requests."""
+        kept, missed = self.sure
+        is_bounded = math.isfinite(missed) and not self.client_limit
         return {
-            "rows_per_s": best.cell.goodput_rows_per_s,
-            "low": float(low),
-            "high": float(high) * missed / rate if math.isfinite(missed) else None,
+            "batch_size": self.batch_size,
+            "is_best": is_best,
+            "rows_per_s": self.rows_per_s,
+            "low": kept * self.batch_size,
+            "high": missed * self.batch_size if is_bounded else None,
             "confidence": CONFIDENCE,
-            "load": best.cell.measured.load.as_dict(),
-            "steps": steps,
+            "load": self.best.cells[0].measured.load.as_dict() if self.best else None,
+            "client_limit": list(self.client_limit),
+            "steps": [step.as_dict(number) for number, step in enumerate(self.steps)],
         }
 
 
 async def find_max(
-    measure: Callable[[float], Awaitable[Cell]], slos: Sequence[Slo], first_rate: float
-) -> Search:
-    """Search from a first rate: doubled or halved until it is bracketed, then bisected to 5 %.
+    search: Search, measure: Callable[[float, int], Awaitable[Cell]], first_rate: float
+) -> None:
+    """Search from a first rate on; what was measured stands in the search at any time.
 
     Args:
-        measure: measures an open loop of a rate.
-        slos: what has to be kept.
+        search: what is looked for.
+        measure: measures an open loop of a rate, with arrivals of its own for each number.
         first_rate: requests a second to begin with.
     """
-    search = Search()
-    rate = first_rate
-    while len(search.steps) < _MOST_STEPS:
-        cell = await measure(rate)
-        search.steps.append(Step(rate, cell, _is_met(cell, slos, rate)))
-        low, high = search.bounds
-        if not math.isfinite(high):
-            rate = 2 * low
-        elif low == 0:
-            rate = high / 2
-        elif high / low > _NEAR:
-            rate = math.sqrt(low * high)
-        else:
+    rate: float | None = first_rate
+    for number in range(_MOST_MEASUREMENTS):
+        if rate is None:
             break
-    return search
-
-
-def _is_met(cell: Cell, slos: Sequence[Slo], rate: float) -> bool:
-    if cell.why_invalid or not all(slo.is_met(slo.value(cell)) for slo in slos):
-        return False
-    # Random arrivals are themselves that much more or fewer than asked for.
-    chance = 3 / math.sqrt(max(1.0, rate * cell.seconds))
-    return cell.good_requests_per_s >= rate * (1 - max(1 - _LEAST_THROUGHPUT, chance))
+        search.add(rate, await measure(rate, number))
+        rate = search.next_rate()

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from batchscore.bench.places import Places
 from batchscore.bench.samples import NOT_SENT, Sample
 from batchscore.bench.schedule import Arrivals, arrivals, wait_until
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from batchscore.bench.bodies import Bodies
     from batchscore.bench.sender import Sender
 
+# While one has its request in flight, the other reads the answer before and makes the next ready.
+_WORKERS_A_PLACE = 2
 _LAG_EVERY_S = 0.01
 # The event loop sleeps in whole milliseconds: that much later is no sign of being busy.
 _TIMER_S = 0.001
@@ -63,11 +66,13 @@ class Traffic:
     """What a load did so far; written by the event loop alone.
 
     Attributes:
+        places: the requests in flight.
         samples: the requests that are done with.
         lags: (when, seconds) by which the event loop was late.
         gave_up: why no more is sent, where the client cannot; empty where it can.
     """
 
+    places: Places
     samples: list[Sample] = field(default_factory=list)
     lags: list[tuple[float, float]] = field(default_factory=list)
     gave_up: str = ""
@@ -86,7 +91,7 @@ async def generated(load: Load, bodies: Bodies, sender: Sender) -> AsyncIterator
     Raises:
         RefusedError: the deployment will answer no request.
     """
-    traffic = Traffic()
+    traffic = Traffic(Places(load.concurrency if isinstance(load, Closed) else None))
     stop = asyncio.Event()
     async with asyncio.TaskGroup() as group:
         watch = group.create_task(_watch_loop(traffic))
@@ -94,28 +99,28 @@ async def generated(load: Load, bodies: Bodies, sender: Sender) -> AsyncIterator
             if isinstance(load, Closed):
                 workers = [
                     group.create_task(_work(bodies, sender, traffic, stop))
-                    for _ in range(load.concurrency)
+                    for _ in range(_WORKERS_A_PLACE * load.concurrency)
                 ]
             else:
                 workers = [group.create_task(_dispatch(load, bodies, sender, traffic, stop))]
             yield traffic
             stop.set()
-            await asyncio.gather(*workers)
+            traffic.places.close()
+            await asyncio.wait(workers)
         finally:
             watch.cancel()
 
 
 async def _work(bodies: Bodies, sender: Sender, traffic: Traffic, stop: asyncio.Event) -> None:
     while not (stop.is_set() or traffic.gave_up):
-        due = time.monotonic()
-        traffic.add(await sender.send(bodies.take(), bodies.rows, due, None))
+        traffic.add(await sender.send(bodies.take(), bodies.rows, traffic.places))
 
 
 async def _dispatch(
     load: Open, bodies: Bodies, sender: Sender, traffic: Traffic, stop: asyncio.Event
 ) -> None:
     async def send(intended: float) -> None:
-        traffic.add(await sender.send(bodies.take(), bodies.rows, intended, intended))
+        traffic.add(await sender.send(bodies.take(), bodies.rows, traffic.places, intended))
 
     async with asyncio.TaskGroup() as group:
         began = time.monotonic()
@@ -123,7 +128,7 @@ async def _dispatch(
             await _until(began + after, stop)
             if stop.is_set() or traffic.gave_up:
                 return
-            if sender.in_flight >= _MAX_IN_FLIGHT:
+            if traffic.places.taken >= _MAX_IN_FLIGHT:
                 traffic.gave_up = _TOO_MANY
                 return
             group.create_task(send(began + after))

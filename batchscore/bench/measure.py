@@ -53,7 +53,7 @@ async def measured_cell(
 
             def tick(seconds: float) -> None:
                 failed = sum(bool(sample.error) for sample in traffic.samples[-1000:])
-                display.on_tick(seconds, len(traffic.samples), failed, sender.in_flight)
+                display.on_tick(seconds, len(traffic.samples), failed, traffic.places.taken)
 
             start, end, cpu_s = await measured_stretch(
                 traffic,

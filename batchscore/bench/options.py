@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    ModelWrapValidatorHandler,
+    PrivateAttr,
+    field_validator,
+    model_validator,
+)
 
 from batchscore.bench.slo import Slo
 from batchscore.config import EndpointConfig, InputConfig, ScoreConfig, configured
@@ -20,13 +27,34 @@ def _numbers(value: object) -> object:
     return [value] if isinstance(value, (int, float)) else value
 
 
+def _is_auto(values: object, name: str) -> bool:
+    return isinstance(values, dict) and str(values.get(name)).strip() == "auto"
+
+
 _Count = Annotated[int, Field(ge=1)]
-Counts = Annotated[tuple[_Count, ...], BeforeValidator(_numbers)]
-Rates = Annotated[tuple[Annotated[float, Field(gt=0)], ...], BeforeValidator(_numbers)]
+_Rate = Annotated[float, Field(gt=0)]
+_Written = Annotated[str, Field(pattern=r"^[0-9., ]+$")]
+Counts = Annotated[
+    tuple[_Count, ...],
+    BeforeValidator(_numbers, json_schema_input_type=_Count | _Written | list[_Count]),
+]
+Rates = Annotated[
+    tuple[_Rate, ...],
+    BeforeValidator(_numbers, json_schema_input_type=_Rate | _Written | list[_Rate]),
+]
+
+
+_MEASURED_INSTEAD = {
+    "concurrency": "1, 2, 4 and 8 in flight, or at --rate",
+    "batch_size": "32 rows a request",
+}
+"""What is measured where ``score`` would adapt."""
 
 
 class BenchConfig(EndpointConfig, InputConfig):
     """Everything ``bench`` can be told."""
+
+    _not_fixed: tuple[str, ...] = PrivateAttr(())
 
     concurrency: Counts = Field(
         (),
@@ -66,7 +94,7 @@ class BenchConfig(EndpointConfig, InputConfig):
     max_client_share: Share = Field(
         0.2,
         gt=0,
-        description="delay of the client itself, beside the latency, that makes a run invalid",
+        description="share of p50 or p99 that is the client's own delay, which makes a run invalid",
     )
     slo: Many = Field(
         (),
@@ -75,8 +103,8 @@ class BenchConfig(EndpointConfig, InputConfig):
     )
     find_max: bool = Field(
         False,
-        description="search for the highest rate that keeps every --slo, with the first "
-        "--batch-size, and beginning at the first --rate",
+        description="search for the highest rate that keeps every --slo, with each "
+        "--batch-size, beginning at the first --rate [default: 10]",
     )
     compare: Path | None = Field(
         None, description="an earlier --report FILE.json, to tell what changed since"
@@ -90,6 +118,31 @@ class BenchConfig(EndpointConfig, InputConfig):
     report: Reports = Field(
         (), description="write the figures to a .json or .html file, may be repeated"
     )
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _without_auto(cls, values: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        """Take ``auto``, which a file for ``score`` may say, as nothing said."""
+        given = dict(values) if isinstance(values, dict) else values
+        names = [name for name in _MEASURED_INSTEAD if _is_auto(given, name)]
+        for name in names:
+            del given[name]
+        made = handler(given)
+        if names:
+            made._not_fixed = tuple(names)  # noqa: SLF001 - it is of this class
+        return made
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was asked for and is not done, a line each."""
+        lines = []
+        for name in self._not_fixed:
+            option, instead = "--" + name.replace("_", "-"), _MEASURED_INSTEAD[name]
+            lines.append(
+                f"{option} auto adapts, which only score does; bench measures {instead} "
+                f"(write {option} 8,64 for others)"
+            )
+        return tuple(lines)
 
     @field_validator("slo")
     @classmethod
@@ -114,7 +167,10 @@ class BenchConfig(EndpointConfig, InputConfig):
     @classmethod
     def _arrow(cls, value: Path | None) -> Path | None:
         if value is not None and value.suffix != ".arrow":
-            raise ValueError(f"{str(value)!r} does not end in .arrow")
+            raise ValueError(
+                f"{str(value)!r} does not end in .arrow; bench writes its requests there, "
+                "so name a file for them, such as requests.arrow"
+            )
         return value
 
     @property

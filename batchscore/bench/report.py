@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-import platform
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,10 +13,12 @@ import pyarrow as pa
 
 from batchscore.bench.compare import CONFIDENCE
 from batchscore.bench.figures import known
+from batchscore.environment import environment
 from batchscore.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
+    from pathlib import Path
 
     from batchscore.bench.cells import Cell
     from batchscore.bench.compare import Change
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 _MARK = "batchscore.bench"
+_PLACES = ("cell", "search", "step", "measurement")
 _MOMENTS = ("connect_began", "connected", "sent", "first_byte", "last_byte", "decoded")
 
 
@@ -45,9 +46,9 @@ class SloResult:
     value: float
 
     @property
-    def is_met(self) -> bool:
+    def is_kept(self) -> bool:
         """Whether it kept it."""
-        return self.slo.is_met(self.value)
+        return self.slo.is_kept(self.value)
 
     def as_dict(self) -> dict[str, object]:
         """As it stands in the report."""
@@ -55,8 +56,12 @@ class SloResult:
             "text": self.slo.text,
             "cell": self.cell,
             "value": known(self.value),
-            "is_met": self.is_met,
+            "is_kept": self.is_kept,
         }
+
+
+def _load_average() -> dict[str, object]:
+    return {"load_average": list(os.getloadavg())} if hasattr(os, "getloadavg") else {}
 
 
 @dataclass
@@ -69,11 +74,12 @@ class BenchReport:
         exit_code: what the command exits with.
         message: why it is not ``ok``.
         cells: the loads, in the order they were measured.
-        search: how the highest rate was found, where it was looked for.
-        seed: of the resampling.
+        searches: how the highest rate was found, where it was looked for, by batch size.
         compared_with: what the earlier report says of itself.
         changes: what became of its loads.
         max_regression: how much worse one may have got; None: as much as it likes.
+        notes: what else there is to know, a sentence each.
+        load_average: how busy the computer was before, where the system tells.
         reuse: the places of a load with different and with the same rows, and how much less time
             the latter took.
     """
@@ -88,11 +94,12 @@ class BenchReport:
     cells: list[Cell] = field(default_factory=list)
     slo: list[SloResult] = field(default_factory=list)
     reuse: dict[str, object] | None = None
-    search: Search | None = None
-    seed: int = 1
+    searches: list[Search] = field(default_factory=list)
     compared_with: dict[str, object] | None = None
     changes: list[Change] = field(default_factory=list)
     max_regression: float | None = None
+    notes: list[str] = field(default_factory=list)
+    load_average: dict[str, object] = field(default_factory=_load_average)
 
     def as_dict(self) -> dict[str, object]:
         """The report as JSON-ready values."""
@@ -102,18 +109,27 @@ class BenchReport:
             "status": self.status,
             "exit_code": self.exit_code,
             "message": self.message,
+            "notes": self.notes,
             "version": __version__,
             "started_at": self.started_at,
             "endpoint": self.endpoint,
             "protocol": self.protocol,
             "options": self.options,
-            "environment": environment(),
+            "environment": environment() | self.load_average,
             "cells": [cell.as_dict() for cell in self.cells],
             "slo": [result.as_dict() for result in self.slo],
-            "find_max": None if self.search is None else self.search.as_dict(self.seed),
+            "find_max": [
+                search.as_dict(is_best=search is self.best_search) for search in self.searches
+            ],
             "reuse": self.reuse,
             "comparison": self._comparison(),
         }
+
+    @property
+    def best_search(self) -> Search | None:
+        """The one with the batch size that has the highest throughput; None where none is kept."""
+        found = [search for search in self.searches if search.best]
+        return max(found, key=lambda search: search.rows_per_s, default=None)
 
     @property
     def regressions(self) -> list[Change]:
@@ -126,7 +142,12 @@ class BenchReport:
             return None
         most = math.inf if self.max_regression is None else self.max_regression
         cells = [change.as_dict(most) for change in self.changes]
-        return {"old": self.compared_with, "confidence": CONFIDENCE, "cells": cells}
+        return {
+            "old": self.compared_with,
+            "confidence": CONFIDENCE,
+            "max_regression": self.max_regression,
+            "cells": cells,
+        }
 
     def write(self, paths: Iterable[Path]) -> None:
         """Write the report as JSON, or as a page where a name ends in ``.html``.
@@ -145,38 +166,25 @@ class BenchReport:
             path.write_text(text, encoding="utf-8")
 
 
-def environment() -> dict[str, object]:
-    """The computer that the load comes from."""
-    return {
-        "python": f"{platform.python_implementation()} {platform.python_version()}",
-        "system": platform.platform(),
-        "processor": _processor(),
-        "cores": os.cpu_count(),
-        "usable_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
-        "load_average": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
-    }
+def write_requests(report: BenchReport, path: Path) -> None:
+    """Write every request, those of the warm-up and of a search too, as a row of an Arrow file.
 
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
-            name, _, value = line.partition(":")
-            if name.strip() == "model name":
-                return value.strip()
-    return platform.processor() or platform.machine()
-
-
-def write_requests(cells: Sequence[Cell], path: Path) -> None:
-    """Write every request of the loads, those of the warm-up too, as a row of an Arrow file.
-
-    Times are seconds from the beginning of the load's measured stretch, null where a request did
-    not come so far.
+    Times are seconds from the beginning of the measured stretch, null where a request did not come
+    so far. ``cell`` is the place of the load in the report; in a search it is null, and ``search``,
+    ``step`` and ``measurement`` tell the place of the batch size, of the rate, and which time it
+    was that this rate was measured.
 
     Raises:
         OSError: it cannot be written.
     """
-    tables = [_table(number, cell) for number, cell in enumerate(cells)]
+    tables = [_table(cell, {"cell": number}) for number, cell in enumerate(report.cells)] + [
+        _table(cell, {"search": number, "step": place, "measurement": time})
+        for number, search in enumerate(report.searches)
+        for place, step in enumerate(search.steps)
+        for time, cell in enumerate(step.cells)
+    ]
+    if not tables:
+        return
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, tables[0].schema) as writer:
         for table in tables:
             writer.write_table(table)
@@ -191,7 +199,7 @@ def is_of_bench(path: Path) -> bool:
         return False
 
 
-def _table(number: int, cell: Cell) -> pa.Table:
+def _table(cell: Cell, place: dict[str, int]) -> pa.Table:
     measured, samples = cell.measured, cell.measured.samples
     load, count = measured.load.as_dict(), len(samples)
     intended = samples.column("intended")
@@ -209,7 +217,7 @@ def _table(number: int, cell: Cell) -> pa.Table:
 
     status = samples.column("status").astype(np.int64)
     columns = {
-        "cell": same(number, pa.int32()),
+        **{name: same(place.get(name), pa.int32()) for name in _PLACES},
         "loop": same(load["kind"], pa.string()),
         "concurrency": same(load.get("concurrency"), pa.int64()),
         "rate": same(load.get("rate"), pa.float64()),

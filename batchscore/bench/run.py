@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from batchscore.bench.compare import changes, key_of, read_report
+from batchscore.bench.cells import rows_text
+from batchscore.bench.compare import changes, differences, key_of, read_report
+from batchscore.bench.echo import own_share
 from batchscore.bench.find_max import Search, find_max
 from batchscore.bench.load import Closed, Load, Open
 from batchscore.bench.measure import Display, measured_cell
-from batchscore.bench.report import BenchReport, SloResult, is_of_bench, write_requests
+from batchscore.bench.outcome import judge
+from batchscore.bench.report import BenchReport, is_of_bench, write_requests
 from batchscore.bench.target import Target, prepared
 from batchscore.bench.timed import TimedTransport
 from batchscore.endpoint import Endpoint
-from batchscore.errors import (
-    EXIT_FAILED_ROWS,
-    EXIT_STOPPED,
-    EXIT_USAGE,
-    OutputError,
-    UsageError,
-)
+from batchscore.environment import raise_file_limit
+from batchscore.errors import EXIT_STOPPED, EXIT_USAGE, AttemptError, OutputError, UsageError
 from batchscore.metrics import RunMetrics
 from batchscore.readers import ReadOptions, open_reader
 from batchscore.run import exit_code_of
@@ -30,10 +29,13 @@ from batchscore.scoring.connection import Limits, connect, with_protocol
 from batchscore.scoring.pipeline import first_error
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
     from batchscore.bench.cells import Cell
     from batchscore.bench.options import BenchConfig
+
+_log = logging.getLogger("batchscore")
 
 _CONCURRENCY = (1, 2, 4, 8)
 _FIRST_RATE = 10.0
@@ -56,7 +58,7 @@ async def bench(config: BenchConfig, display: Display) -> BenchReport:
         BatchscoreError: it could not be measured; the reports are written all the same.
     """
     report = BenchReport(datetime.now(UTC).isoformat(timespec="milliseconds"))
-    report.options, report.seed = _shown(config), config.seed
+    report.options = _shown(config)
     _check_places(config)
     old = None if config.compare is None else _earlier(config, config.compare)
     try:
@@ -64,7 +66,7 @@ async def bench(config: BenchConfig, display: Display) -> BenchReport:
         await _measured(config, report, display)
         if old is not None:
             _compare(config, report, old)
-        _judge(config, report)
+        judge(report, config.slos)
     except BaseException as error:
         report.exit_code = exit_code_of(error)
         report.status = {EXIT_USAGE: "usage", EXIT_STOPPED: "stopped"}.get(
@@ -99,8 +101,8 @@ def _earlier(config: BenchConfig, path: Path) -> dict[str, Any]:
 
 def _write(config: BenchConfig, report: BenchReport) -> None:
     report.write(config.report)
-    if config.output is not None and report.cells:
-        write_requests(report.cells, config.output)
+    if config.output is not None:
+        write_requests(report, config.output)
 
 
 def _shown(config: BenchConfig) -> dict[str, object]:
@@ -133,7 +135,7 @@ def _check_places(config: BenchConfig) -> None:
 async def _measured(config: BenchConfig, report: BenchReport, display: Display) -> None:
     """Measure each load with each batch size."""
     runtime = Runtime(transport=TimedTransport)
-    _raise_handles()
+    raise_file_limit()
     with runtime.ground(RunMetrics()) as ground:
         job = await with_protocol(config.as_score(), ground)
         opened = await ground.offload(open_reader, job.inputs, ReadOptions.of(job))
@@ -156,40 +158,89 @@ async def _all_cells(
 ) -> None:
     plan = [(load, size) for size in config.batch_size for load in loads(config)]
     total = len(plan) + config.reuse_rows
+    report.notes += _left_out(target)
     for number, (load, size) in enumerate(plan, 1):
-        text = f"{load}, {size} rows"
+        text = f"{load}, {rows_text(size)}"
         display.on_load(number, total, text, config.warmup + config.duration)
         report.cells.append(
             await measured_cell(config, load, target.bodies[size], target.sender, display)
         )
         display.on_cell(report.cells[-1])
     if config.find_max:
-        report.search = await _search(config, target, display)
+        await _searches(config, report, target, display)
+    report.notes += _repeated(target)
     if config.reuse_rows:
         load, size = plan[0]
-        text = f"{load}, the same {size} rows"
+        text = f"{load}, the same {rows_text(size)}"
         display.on_load(total, total, text, config.warmup + config.duration)
         same = target.bodies[size].same()
         reused = await measured_cell(config, load, same, target.sender, display, rows_reused=True)
         report.cells.append(reused)
         display.on_cell(reused)
         report.reuse = _reuse(report.cells)
+    await _own_shares(report, target)
 
 
-async def _search(config: BenchConfig, target: Target, display: Display) -> Search:
-    bodies = target.bodies[config.batch_size[0]]
-    count = 0
+async def _own_shares(report: BenchReport, target: Target) -> None:
+    """Measure what the client itself takes of requests like those that were answered."""
+    for rows, (request, response) in sorted(target.sender.answered.items()):
+        try:
+            share = await own_share(request, response, rows)
+        except (OSError, AttemptError) as error:
+            # The figures stand without it; a computer that is out of handles says so elsewhere.
+            _log.warning("the client's own share of the times is not known: %s", error)
+            return
+        for cell in report.cells:
+            if cell.measured.batch_size == rows:
+                cell.own_share = share
 
-    async def measure(rate: float) -> Cell:
-        nonlocal count
-        count += 1
-        load = Open(rate, config.arrivals, config.seed)
-        text = f"search: {rate:.4g} req/s, {bodies.rows} rows"
-        display.on_load(count, 0, text, config.warmup + config.duration)
-        return await measured_cell(config, load, bodies, target.sender, display)
 
+def _left_out(target: Target) -> list[str]:
+    failed = max(bodies.failed_rows for bodies in target.bodies.values())
+    if not failed:
+        return []
+    return [f"{rows_text(failed)} cannot be sent and {'is' if failed == 1 else 'are'} left out"]
+
+
+def _repeated(target: Target) -> list[str]:
+    """Where there were not rows enough: a server that keeps its answers is measured by them."""
+    return [
+        f"with {rows_text(size)} a request the input lasts for {len(bodies.items):,} of "
+        f"{bodies.given:,} requests; after that the same rows came again, which a cache may answer"
+        for size, bodies in target.bodies.items()
+        if bodies.given > len(bodies.items)
+    ]
+
+
+async def _searches(
+    config: BenchConfig, report: BenchReport, target: Target, display: Display
+) -> None:
+    """Search with each batch size, from the rate on that was found with the one before."""
+    # The times that a rate is measured are to be as long as each other; doubt brings one more.
+    config = config.model_copy(update={"max_duration": config.duration, "min_requests": 1})
     first = config.rate[0] if config.rate else _FIRST_RATE
-    return await find_max(measure, config.slos, first)
+    for size in config.batch_size:
+        search = Search(size, config.slos, config.duration)
+        report.searches.append(search)
+        measure = _searched(config, target, size, display)
+        await find_max(search, measure, first)
+        first = search.best.rate if search.best else first
+
+
+def _searched(
+    config: BenchConfig, target: Target, size: int, display: Display
+) -> Callable[[float, int], Awaitable[Cell]]:
+    bodies = target.bodies[size]
+
+    async def measure(rate: float, number: int) -> Cell:
+        load = Open(rate, config.arrivals, config.seed + number)
+        text = f"search, step {number + 1}: {rate:.4g} req/s, {rows_text(size)}"
+        display.on_load(0, 0, text, config.warmup + config.duration)
+        cell = await measured_cell(config, load, bodies, target.sender, display)
+        display.on_cell(cell)
+        return cell
+
+    return measure
 
 
 def _reuse(cells: list[Cell]) -> dict[str, object]:
@@ -198,64 +249,14 @@ def _reuse(cells: list[Cell]) -> dict[str, object]:
     return {"unique": 0, "reused": len(cells) - 1, "ratio": ratio}
 
 
-def _judge(config: BenchConfig, report: BenchReport) -> None:
-    """What the figures mean for the exit code: first whether there are any to be trusted."""
-    report.slo = [
-        SloResult(slo, number, slo.value(cell))
-        for number, cell in enumerate(report.cells)
-        for slo in config.slos
-    ]
-    invalid = [cell for cell in report.cells if cell.why_invalid]
-    silent = [cell for cell in report.cells if cell.failed_requests == cell.requests]
-    missed = [result for result in report.slo if not result.is_met]
-    if report.search is not None and report.search.best is None and not report.search.client_limit:
-        report.status, report.exit_code = "slo_missed", EXIT_FAILED_ROWS
-        report.message = "--find-max: no rate keeps " + ", ".join(slo.text for slo in config.slos)
-    elif report.search is not None and report.search.client_limit:
-        report.status, report.exit_code = "invalid", EXIT_STOPPED
-        report.message = "invalid: --find-max came to the client's own bound: " + "; ".join(
-            report.search.client_limit
-        )
-    elif silent:
-        cell = silent[0]
-        counts = ", ".join(f"{code} {count} times" for code, count in cell.errors.items())
-        where = f"{cell.measured.load}, {cell.measured.batch_size} rows"
-        report.status, report.exit_code = "failed", EXIT_STOPPED
-        report.message = f"at {where} no request was answered well: {counts or 'none was sent'}"
-    elif invalid:
-        cell = invalid[0]
-        where = f"{cell.measured.load}, {cell.measured.batch_size} rows"
-        more = f" (and {len(invalid) - 1} loads more)" if len(invalid) > 1 else ""
-        report.status, report.exit_code = "invalid", EXIT_STOPPED
-        report.message = f"invalid: at {where}{more} the client was the bottleneck: " + "; ".join(
-            cell.why_invalid
-        )
-    elif missed:
-        report.status, report.exit_code = "slo_missed", EXIT_FAILED_ROWS
-        texts = dict.fromkeys(result.slo.text for result in missed)
-        report.message = f"missed: {', '.join(texts)}"
-    elif report.regressions:
-        worst = max(report.regressions, key=lambda change: abs(change.change))
-        cell = report.cells[worst.cell]
-        report.status, report.exit_code = "regressed", EXIT_FAILED_ROWS
-        report.message = (
-            f"regressed: {worst.metric} by {worst.change:+.1%} ({worst.low:+.1%} to "
-            f"{worst.high:+.1%}) at {cell.measured.load}, {cell.measured.batch_size} rows"
-        )
-
-
 def _compare(config: BenchConfig, report: BenchReport, old: dict[str, Any]) -> None:
     """What became of the loads of an earlier report."""
     report.max_regression = config.max_regression
     names = ("started_at", "version", "endpoint", "environment", "status")
-    report.compared_with = {name: old.get(name) for name in names}
+    keys = {key_of(cell) for cell in old["cells"]}
+    new = [cell for cell in report.cells if key_of(cell.as_dict()) not in keys]
+    report.compared_with = {name: old.get(name) for name in names} | {
+        "differences": differences(old, report.as_dict()),
+        "missing": [str(cell.measured) for cell in new],
+    }
     report.changes = changes(old["cells"], [cell.as_dict() for cell in report.cells], config.seed)
-
-
-def _raise_handles() -> None:
-    """Let this process have as many connections as the system allows."""
-    with suppress(ImportError, ValueError, OSError):
-        import resource  # noqa: PLC0415 - not on every system
-
-        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

@@ -19,7 +19,7 @@ class Sample:
     Attributes:
         intended: when it was meant to be sent; in a closed loop when it was sent.
         due: when it could have been sent at the earliest: the intended time, in a closed loop the
-            moment its predecessor was done with.
+            moment its predecessor's answer was there.
         connect_began, connected: of a new connection.
         sent, first_byte, last_byte: of the last try.
         decoded: when the answer had been read.
@@ -32,10 +32,10 @@ class Sample:
         error: the code of what went wrong; empty for a good answer.
     """
 
-    due: float
-    rows: int
-    bytes_sent: int
-    in_flight: int
+    due: float = 0.0
+    rows: int = 0
+    bytes_sent: int = 0
+    in_flight: int = 0
     intended: float = 0.0
     connect_began: float = 0.0
     connected: float = 0.0

@@ -13,16 +13,17 @@ from batchscore.errors import AttemptError, DecodeError, HTTPStatusError, Shorta
 if TYPE_CHECKING:
     import random
 
-    from batchscore.protocols.base import Body, Response
+    from batchscore.bench.places import Places
+    from batchscore.protocols.base import Body, Request, Response
     from batchscore.scoring.connection import Connection
     from batchscore.scoring.decoding import Decoding
 
 
 class Sender:
-    """Sends requests, each when it is told to.
+    """Sends requests, each when it is told to, or when there is a place for it.
 
     Attributes:
-        in_flight: requests under way now.
+        answered: the last request that was answered well, and its answer, by rows.
     """
 
     def __init__(
@@ -32,25 +33,26 @@ class Sender:
         self._protocol, self._url = connection.protocol, connection.endpoint.url
         self._decoding = decoding
         self._policy = RetryPolicy(max_attempts, connection.protocol.treatment, {}, dice)
-        self.in_flight = 0
+        self.answered: dict[int, tuple[Request, Response]] = {}
 
-    async def send(self, body: Body, rows: int, due: float, intended: float | None) -> Sample:
+    async def send(
+        self, body: Body, rows: int, places: Places, intended: float | None = None
+    ) -> Sample:
         """Send a request, with the tries it may have.
 
         Args:
             body: what is sent.
             rows: how many rows that is.
-            due: when it could be sent at the earliest.
+            places: where it waits until it may be in flight.
             intended: when it was meant to be sent; None: when it is sent.
 
         Raises:
             RefusedError: the deployment will answer no request.
         """
-        self.in_flight += 1
-        times = Times()
+        times = Times(places)
         times_of_task.set(times)
         request = self._protocol.score_request(self._url, body)
-        sample = Sample(due, rows, 0, self.in_flight)
+        sample = Sample(rows=rows)
         first_sent = 0.0
 
         async def attempt() -> None:
@@ -62,6 +64,7 @@ class Sender:
             try:
                 response = await self._authorized.send(request)
                 self._read(response, sample)
+                self.answered[rows] = request, response
             finally:
                 first_sent = first_sent or times.sent
 
@@ -72,13 +75,13 @@ class Sender:
             sample.status = error.status if isinstance(error, HTTPStatusError) else sample.status
         except ShortageError:
             sample.error = NOT_SENT
-        finally:
-            self.in_flight -= 1
         sample.ended = time.monotonic()
+        sample.in_flight = times.in_flight
+        sample.due = intended if intended is not None else times.free_since
         sample.connect_began, sample.connected = times.connect_began, times.connected
         sample.sent, sample.first_byte = times.sent, times.first_byte
         sample.last_byte = times.last_byte
-        sample.intended = intended if intended is not None else first_sent or due
+        sample.intended = intended if intended is not None else first_sent or sample.due
         return sample
 
     def _read(self, response: Response, sample: Sample) -> None:

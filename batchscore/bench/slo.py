@@ -76,7 +76,23 @@ class Slo:
                 is_rows = self.unit == "rows"
                 return cell.goodput_rows_per_s if is_rows else cell.good_requests_per_s
 
-    def is_met(self, value: float) -> bool:
+    @property
+    def name(self) -> str:
+        """What is bounded: ``p99``, ``errors``."""
+        return self.text.partition("=")[0].strip()
+
+    def told(self, value: float) -> str:
+        """A value in its unit."""
+        if not math.isfinite(value):
+            return "never, as too many failed"
+        match self.metric:
+            case "errors":
+                return f"{value:.2%}"
+            case "throughput":
+                return f"{value:,.1f} {'rows' if self.unit == 'rows' else 'req'}/s"
+        return f"{value * 1000:.2f} ms" if value < 1 else f"{value:.2f} s"
+
+    def is_kept(self, value: float) -> bool:
         """Whether so much keeps it."""
         return value >= self.bound if self.metric == "throughput" else value <= self.bound
 

@@ -9,6 +9,7 @@ from contextlib import suppress
 
 from cyclopts import App, CycloptsError
 
+from batchscore.cli.events import wants_json
 from batchscore.cli.runner import Interrupted
 from batchscore.cli.terminal import TERMINAL
 from batchscore.cli.words import COMMANDS, USAGE
@@ -44,10 +45,18 @@ def make_app() -> App:
 def run(arguments: list[str]) -> int:
     """Run one command line and return the exit code; every error has been told."""
     _open_streams()
+    # Before the options are known, so that what is wrong with them is told as it shall be.
     TERMINAL.debug = "--debug" in arguments
+    TERMINAL.write_as("json" if wants_json(arguments, os.environ) else "text")
     for word, colored in (("--color", True), ("--no-color", False)):
         if word in arguments:
             TERMINAL.color = colored
+    exit_code = _run(arguments)
+    TERMINAL.end(exit_code)
+    return exit_code
+
+
+def _run(arguments: list[str]) -> int:
     try:
         return _parse_and_call(arguments)
     except BrokenPipeError:
@@ -87,23 +96,21 @@ def _open_streams() -> None:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, io.TextIOWrapper(io.FileIO(os.devnull, "w"), encoding="utf-8"))
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A console of Windows, or LANG=C, has not every character of a table; nothing fails there.
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
-def _told(error: BaseException) -> int:
-    if not isinstance(error, (KeyboardInterrupt, SystemExit)):
-        TERMINAL.traceback(error)
-    if isinstance(error, BaseExceptionGroup):
-        error = _first_of(error)
-    if isinstance(error, BatchscoreError):
-        TERMINAL.error(str(error))
-        return error.exit_code
+def _told(raised: BaseException) -> int:
+    error = _first_of(raised) if isinstance(raised, BaseExceptionGroup) else raised
     if isinstance(error, KeyboardInterrupt):
-        TERMINAL.error("interrupted")
+        TERMINAL.error("interrupted", "interrupted", EXIT_INTERRUPTED)
         return EXIT_INTERRUPTED
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else EXIT_STOPPED
-    TERMINAL.internal_error(error)
-    return EXIT_STOPPED
+    exit_code = error.exit_code if isinstance(error, BatchscoreError) else EXIT_STOPPED
+    TERMINAL.failed(raised, error, exit_code)
+    return exit_code
 
 
 def _first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:

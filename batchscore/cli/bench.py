@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from batchscore.bench.options import BenchConfig
 from batchscore.cli.commands import as_function
@@ -25,6 +25,8 @@ def _bench(config: BenchConfig, general: GeneralOptions) -> int:
     from batchscore.cli import runner
     from batchscore.cli.bench_display import BenchDisplay
 
+    for note in config.notes:
+        TERMINAL.note(f"note: {note}")
     has_lines = general.progress != "none"
     display = BenchDisplay(TERMINAL.live_console(general.progress), has_lines=has_lines)
     try:
@@ -32,13 +34,17 @@ def _bench(config: BenchConfig, general: GeneralOptions) -> int:
     finally:
         TERMINAL.finish(display)
     _print_table(report)
+    for note in report.notes:
+        TERMINAL.note(f"note: {note}")
     if report.message:
-        TERMINAL.error(report.message)
+        TERMINAL.error(report.message, report.status, report.exit_code)
     return report.exit_code
 
 
 def _print_table(report: BenchReport) -> None:
     from rich.table import Table
+
+    from batchscore.bench.outcome import found_text
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("load", no_wrap=True)
@@ -50,43 +56,51 @@ def _print_table(report: BenchReport) -> None:
         table.add_row(*_row(cell))
     endpoint = f"{report.endpoint}, protocol {report.protocol}"
     TERMINAL.data(f"{endpoint}; times in ms, from the intended send\n")
+    TERMINAL.data("client: its own part of p50, measured at a server that does nothing\n")
     if report.cells:
         TERMINAL.data("\n")
         TERMINAL.table(table, _TABLE_WIDTH)
     if report.reuse is not None and isinstance(ratio := report.reuse["ratio"], float):
         TERMINAL.data(f"\nthe same rows in each request: {ratio:.0%} of the service time (p50)\n")
-    if report.search is not None and (best := report.search.best) is not None:
-        found = report.search.as_dict(report.seed)
-        high = f"{high:,.0f}" if isinstance(high := found["high"], float) else "more"
-        TERMINAL.data(
-            f"\nhighest throughput: {found['rows_per_s']:,.0f} rows/s ({found['low']:,.0f} to "
-            f"{high}), at {best.cell.measured.load}, {best.cell.measured.batch_size} rows\n"
-        )
-    if report.changes:
-        TERMINAL.data("\n")
-    for change in report.changes:
-        cell = report.cells[change.cell]
-        where = f"{cell.measured.load}, {cell.measured.batch_size} rows"
-        TERMINAL.data(
-            f"{change.change:+.1%} ({change.low:+.1%} to {change.high:+.1%})  {change.metric}"
-            f"  ({where})\n"
-        )
+    for search in report.searches:
+        TERMINAL.data(f"\n{found_text(search, is_best=search is report.best_search)}\n")
+    if report.compared_with is not None:
+        _print_changes(report, report.compared_with)
     if report.slo:
         TERMINAL.data("\n")
     for result in report.slo:
-        cell = report.cells[result.cell]
-        word = "kept" if result.is_met else "missed"
-        value = _slo_value(result.slo.metric, result.value)
-        where = f"{cell.measured.load}, {cell.measured.batch_size} rows"
-        TERMINAL.data(f"{word}  {result.slo.text}  {value}  ({where})\n")
+        word, cell = "kept" if result.is_kept else "missed", report.cells[result.cell]
+        where = f"{cell.measured}{', invalid' if cell.why_invalid else ''}"
+        TERMINAL.data(f"{word}  {result.slo.text}  {result.slo.told(result.value)}  ({where})\n")
+
+
+def _print_changes(report: BenchReport, old: dict[str, Any]) -> None:
+    """What became of the loads since an earlier report."""
+    from batchscore.bench.compare import CONFIDENCE, METRICS
+
+    TERMINAL.data(f"\nsince {old['started_at']} ({CONFIDENCE:.0%} confidence)\n")
+    for difference in old["differences"]:
+        TERMINAL.data(f"  other: {difference}\n")
+    for missing in old["missing"]:
+        TERMINAL.data(f"  not measured then: {missing}\n")
+    for change in report.changes:
+        name = METRICS[change.metric]
+        is_rate = name == "rows/s"
+        before, now = (
+            f"{value:,.0f}" if is_rate else _ms(value) for value in (change.old, change.new)
+        )
+        invalid = ", invalid then" if change.was_invalid else ""
+        TERMINAL.data(
+            f"{name:<6}  {before:>9} -> {now:<9}  {change.change:+.1%} ({change.low:+.1%} to "
+            f"{change.high:+.1%})  {report.cells[change.cell].measured}{invalid}\n"
+        )
 
 
 def _row(cell: Cell) -> Sequence[str]:
     figures, service = cell.response.summary(), cell.service.summary()
     notes = [
         *(["same rows"] if cell.measured.rows_reused else []),
-        *([] if cell.is_stable else ["not stable"]),
-        *(["invalid"] if cell.why_invalid else []),
+        *(["invalid"] if cell.why_invalid else [] if cell.is_stable else ["not stable"]),
     ]
     return (
         str(cell.measured.load),
@@ -102,14 +116,6 @@ def _row(cell: Cell) -> Sequence[str]:
         _ms(cell.client_share_s),
         ", ".join(notes),
     )
-
-
-def _slo_value(metric: str, value: float) -> str:
-    if not math.isfinite(value):
-        return "never"
-    if metric == "errors":
-        return f"{value:.2%}"
-    return f"{value:,.1f}/s" if metric == "throughput" else f"{_ms(value)} ms"
 
 
 def _ms(seconds: float | None) -> str:

@@ -35,6 +35,10 @@ def as_function(command: Command) -> Callable[..., int]:
 
 def execute(command: Command, explicit: Mapping[str, object]) -> int:
     """Collect a command's options from all sources, and call it."""
+    if explicit.get("print_config"):
+        from batchscore.cli.printing import print_config
+
+        return print_config(command, explicit, known_options)
     options, general = resolve(command, explicit, known_options)
     TERMINAL.configure(general)
     return command.call(options, general)

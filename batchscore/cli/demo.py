@@ -146,7 +146,7 @@ def _run_job(job: _Job, directory: Path, general: GeneralOptions) -> int:
         finally:
             TERMINAL.finish(observer)
     if report.message:
-        TERMINAL.error(report.message)
+        TERMINAL.error(report.message, report.status, report.exit_code)
     if output.exists():
         _show(job, source, output)
     return report.exit_code

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 from batchscore.cli.commands import as_function
 from batchscore.cli.options import Command, GeneralOptions
-from batchscore.cli.score import METAVARS, SENDING, STORES, report_of
+from batchscore.cli.score import METAVARS, SENDING, STORES, report_of, told_of
 from batchscore.config import RescoreConfig
+from batchscore.endpoint import redacted
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -22,7 +23,8 @@ def _rescore(config: RescoreConfig, general: GeneralOptions) -> int:
 
         return run_job(config, observer=observer)
 
-    return report_of(work, general)
+    about = {"kind": "rescore", "input": [redacted(source) for source in config.input]}
+    return report_of(work, general, about | told_of(config.url, config.output))
 
 
 COMMAND = Command(
@@ -36,7 +38,7 @@ COMMAND = Command(
         "Deployment": (
             "url", "token_command", "token_file", "ca_bundle", "header", "header_file",
         ),
-        "Output": ("report", "resume", "work_dir"),
+        "Output": ("report", "metrics_port", "metrics_linger", "resume", "work_dir"),
         "Stores": STORES,
     },
     metavars={**METAVARS, "input": "INPUT"},

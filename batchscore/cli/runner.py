@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import logging
 import os
 import signal
 import sys
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
     from types import FrameType
 
 Result = TypeVar("Result")
@@ -27,6 +28,10 @@ GRACE_S = 0.7
 
 _THREADS_S = 0.3
 _WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+
+# How events are written where the log is JSON; None: as text.
+_event_line: Callable[..., str] | None = None
+_end_line: Callable[[int], str] | None = None
 
 
 class Interrupted(BaseException):
@@ -47,15 +52,40 @@ def leave_on_signals() -> None:
         signal.signal(number, _leave_now)
 
 
+def write_as_json(*, is_json: bool) -> None:
+    """Write what a signal has to say as lines of JSON, or as text."""
+    global _event_line, _end_line  # noqa: PLW0603 (a handler of signals belongs to the process)
+    _event_line = _end_line = None
+    if is_json:
+        from batchscore.cli.events import end_line, event_line
+
+        _event_line, _end_line = event_line, end_line
+
+
 def _leave_now(number: int, _frame: FrameType | None) -> None:
-    _tell(f"{_WORDS[signal.Signals(number)]}\n")
-    _exit_now(128 + number)
+    _tell(number, "", "")
+    _end_now(128 + number)
 
 
-def _tell(text: str) -> None:
+def _tell(number: int, before: str, after: str) -> None:
+    word = _WORDS[signal.Signals(number)]
+    if _event_line is not None:
+        _write(_event_line(logging.WARNING, word, word + after))
+    else:
+        _write(f"{before}{word}{after}\n")
+
+
+def _write(text: str) -> None:
     # Not through sys.stderr: the signal may have come amid a write to it.
     with contextlib.suppress(OSError):
         os.write(2, text.encode())
+
+
+def _end_now(code: int) -> NoReturn:
+    """End the process amid whatever it does."""
+    if _end_line is not None:
+        _write(_end_line(code))
+    _exit_now(code)
 
 
 def _exit_now(code: int) -> NoReturn:
@@ -91,6 +121,9 @@ def run(work: Coroutine[Any, Any, Result]) -> Result:
     import asyncio
     from concurrent.futures import ThreadPoolExecutor
 
+    from batchscore.environment import raise_file_limit
+
+    raise_file_limit()
     loop = asyncio.new_event_loop()
     threads = ThreadPoolExecutor(thread_name_prefix="batchscore")
     loop.set_default_executor(threads)
@@ -142,12 +175,12 @@ class _Stop:
 
     def __call__(self, number: int, _frame: FrameType | None) -> None:
         if self.number is not None:
-            _exit_now(128 + self.number)
+            _end_now(128 + self.number)
         self.number = number
         # On a terminal the cursor stands behind "^C" or in the bar.
-        _tell(f"{chr(10) if os.isatty(2) else ''}{_WORDS[signal.Signals(number)]}; stopping\n")
+        _tell(number, "\n" if os.isatty(2) else "", "; stopping")
         # A daemon thread, so that it fires although the main thread waits for something.
-        watchdog = threading.Timer(GRACE_S, _exit_now, [128 + number])
+        watchdog = threading.Timer(GRACE_S, _end_now, [128 + number])
         watchdog.daemon = True
         watchdog.start()
         with contextlib.suppress(RuntimeError):  # the loop has just been closed

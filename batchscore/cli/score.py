@@ -8,9 +8,11 @@ from batchscore.cli.commands import as_function
 from batchscore.cli.options import Command, GeneralOptions
 from batchscore.cli.terminal import TERMINAL
 from batchscore.config import ScoreConfig
+from batchscore.endpoint import redacted
+from batchscore.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Mapping
 
     from batchscore.metrics import RunReport
     from batchscore.observers import Observer
@@ -27,9 +29,10 @@ DEPLOYMENT = (
     "url", "token_command", "token_file", "protocol", "features", "schema", "pack", "classes",
     "ca_bundle", "header", "header_file",
 )  # fmt: skip
+ENGINE = ("engine", "workers", "ray_address", "master")
 OUTPUT = (
-    "output", "output_format", "max_part_bytes", "probs", "prefix", "report", "resume",
-    "overwrite", "work_dir",
+    "output", "output_format", "max_part_bytes", "probs", "prefix", "report", "metrics_port",
+    "metrics_linger", "resume", "overwrite", "work_dir",
 )  # fmt: skip
 STORES = ("store_endpoint", "store_region")
 
@@ -44,33 +47,43 @@ METAVARS = {
     "batch_size": "ROWS|auto", "concurrency": "N|auto",
     "processes": "N|auto", "rate_limit": "RATE",
     "max_attempts": "N", "max_outage": "TIME", "max_failed_rows": "N|P%", "classes": "A,B,...",
-    "report": "FILE", "protocol": "NAME|CLASS", "input_format": "NAME", "output_format": "NAME",
+    "report": "FILE", "metrics_port": "[HOST:]PORT", "metrics_linger": "TIME",
+    "protocol": "NAME|CLASS", "input_format": "NAME", "output_format": "NAME",
     "features": "COLUMN,...", "schema": "FILE", "pack": "INPUT=COLUMN,...",
+    "workers": "N", "ray_address": "ADDRESS", "master": "URL",
 }  # fmt: skip
 
 
 def _score(config: ScoreConfig, general: GeneralOptions) -> int:
     def work(observer: Observer) -> Coroutine[None, None, RunReport]:
-        from batchscore.scorer import score as run_job
+        from batchscore.engines import score as run_job
 
         return run_job(config, observer=observer)
 
-    return report_of(work, general)
+    about = {"kind": "score", "input": [redacted(source) for source in config.inputs]}
+    return report_of(work, general, about | told_of(config.url, config.output))
+
+
+def told_of(url: str, output: str) -> dict[str, object]:
+    """What the log of any run tells at its start, without what may be a secret."""
+    return {"endpoint": redacted(url), "output": redacted(output), "version": __version__}
 
 
 def report_of(
-    work: Callable[[Observer], Coroutine[None, None, RunReport]], general: GeneralOptions
+    work: Callable[[Observer], Coroutine[None, None, RunReport]],
+    general: GeneralOptions,
+    about: Mapping[str, object],
 ) -> int:
     """Do the work of a run before the user's eyes; the exit code."""
     from batchscore.cli import runner
 
-    observer = TERMINAL.observer(general.progress)
+    observer = TERMINAL.observer(general.progress, about=about)
     try:
         report = runner.run(work(observer))
     finally:
         TERMINAL.finish(observer)
     if report.message and report.exit_code:
-        TERMINAL.error(report.message)
+        TERMINAL.error(report.message, report.status, report.exit_code)
     return report.exit_code
 
 
@@ -85,6 +98,7 @@ COMMAND = Command(
         "Deployment": DEPLOYMENT,
         "Output": OUTPUT,
         "Stores": STORES,
+        "Engine": ENGINE,
     },
     short={"output": "-o"},
     metavars=METAVARS,

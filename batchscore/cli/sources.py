@@ -65,6 +65,20 @@ def resolve(
     Raises:
         UsageError: an unknown name, or values that are wrong; one line that names each place.
     """
+    return validated(command, gathered(command, explicit, known, environment))
+
+
+def gathered(
+    command: Command,
+    explicit: Mapping[str, object],
+    known: Callable[[], Collection[str]],
+    environment: Mapping[str, str] | None = None,
+) -> dict[str, Given]:
+    """What the sources give, each option from the last of them; see ``resolve``.
+
+    Raises:
+        UsageError: an unknown name.
+    """
     variables = os.environ if environment is None else environment
     from_command_line = {
         name: Given(value, _option_name(command, name)) for name, value in explicit.items()
@@ -72,8 +86,7 @@ def resolve(
     from_environment = _from_environment(command, variables, known)
     config = {**from_environment, **from_command_line}.get("config")
     from_file = _from_file(command, config, known) if config else {}
-    given = overlay(from_file, from_environment, from_command_line)
-    return _validated(command, given)
+    return overlay(from_file, from_environment, from_command_line)
 
 
 def overlay(*layers: Mapping[str, Given]) -> dict[str, Given]:
@@ -152,7 +165,12 @@ def _table(value: object) -> object:
     return value
 
 
-def _validated(command: Command, given: Mapping[str, Given]) -> tuple[BaseModel, GeneralOptions]:
+def validated(command: Command, given: Mapping[str, Given]) -> tuple[BaseModel, GeneralOptions]:
+    """The options of what the sources gave.
+
+    Raises:
+        UsageError: values that are wrong or missing.
+    """
     texts: list[str] = []
     made: list[BaseModel] = []
     for model in (command.model, GeneralOptions):

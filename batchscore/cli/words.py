@@ -15,19 +15,21 @@ CREDENTIAL_ADVICE = (
 
 COMMANDS = {
     "score": "Score the rows of files with a deployment; the output has them in input order.",
+    "check": "Read all rows as score would, send none, and tell every problem with its rows.",
     "rescore": "Send only the rows of an output that failed; what comes back takes their places.",
     "inspect": "Show a deployment's protocol, inputs and outputs.",
     "bench": "Measure a deployment's latency and throughput with the rows of files.",
     "serve": "Run a deployment on this computer, and print its address.",
     "demo": "Score sample data with a deployment in this process, and show the result.",
-    "completion": "Print the completion script of a shell.",
+    "completion": "Print what makes a shell complete the commands, or an editor a config file.",
 }
 USAGE = {
     "score": "INPUT... --url URL -o OUT",
+    "check": "INPUT... --url URL",
     "rescore": "OUT --url URL",
     "inspect": "--url URL",
     "bench": "INPUT... --url URL",
     "serve": "[MODEL]",
     "demo": "[DIRECTORY]",
-    "completion": "bash|zsh|fish",
+    "completion": "bash|zsh|fish|toml",
 }

@@ -96,11 +96,16 @@ class Outage:
             return
         began = monotonic_s()
         if self._max_outage_s > 0:
-            _log.warning("%s is away (%s); waiting for it", self._place, error)
+            fields = {"host": self._place, "cause": error.code, "max_outage_s": self._max_outage_s}
+            extra = {"event": "outage", "fields": fields}
+            _log.warning("%s is away (%s); waiting for it", self._place, error, extra=extra)
         await self._probe_until_back(began, error, probe)
         await self._on_return()
         self._turns.is_away = False
-        _log.warning("%s is back after %.0f s", self._place, monotonic_s() - began)
+        away_s = monotonic_s() - began
+        fields = {"host": self._place, "seconds": round(away_s, 3)}
+        extra = {"event": "outage_over", "fields": fields}
+        _log.warning("%s is back after %.0f s", self._place, away_s, extra=extra)
 
     def went_away_again(self) -> None:
         """A request that was alone in flight got no answer."""

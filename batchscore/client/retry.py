@@ -20,7 +20,7 @@ from batchscore.protocols.base import Treatment
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from batchscore.config import RetryTable
+    from batchscore.option_types import RetryTable
 
 T = TypeVar("T")
 

@@ -94,9 +94,7 @@ class HTTPTransport:
         self._session = aiohttp.ClientSession(
             connector=self._connector,
             headers={"User-Agent": "batchscore", "Accept-Encoding": "gzip, deflate"},
-            timeout=aiohttp.ClientTimeout(
-                total=self._options.timeout_s, sock_connect=_CONNECT_TIMEOUT_S
-            ),
+            timeout=aiohttp.ClientTimeout(total=self._timeout_s, sock_connect=_CONNECT_TIMEOUT_S),
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=False,  # else ~/.netrc would send a login that nobody asked for
         )
@@ -104,6 +102,11 @@ class HTTPTransport:
 
     async def __aexit__(self, *_: object) -> None:
         await self._session.close()
+
+    @property
+    def _timeout_s(self) -> float | None:
+        """How long aiohttp lets a request take."""
+        return self._options.timeout_s
 
     def _opened(self) -> Connector:
         # The limit on connections is the limiter's business; HTTP/1.1 needs one a request.

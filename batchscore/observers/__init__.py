@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from batchscore.metrics import RunMetrics, RunReport
 
 LOG_EVERY_S = 10.0
+NOTE = 25
+"""The level of a log line that is told without ``--verbose`` too, but not with ``--quiet``."""
 
 
 class Observer(Protocol):
@@ -57,7 +59,7 @@ class NullObserver:
 class Observers(NullObserver):
     """Several observers as one."""
 
-    def __init__(self, parts: Iterable[ClosingObserver]) -> None:
+    def __init__(self, parts: Iterable[Observer]) -> None:
         self._parts = tuple(parts)
 
     def on_start(self, metrics: RunMetrics) -> None:
@@ -81,12 +83,54 @@ class Observers(NullObserver):
             part.on_finish(report)
 
     def close(self) -> None:
-        """Close all."""
+        """Close all that can be; an observer of the user's own need not."""
         for part in self._parts:
-            part.close()
+            if hasattr(part, "close"):
+                part.close()
 
 
-class LogObserver(NullObserver):
+class Ticker(NullObserver):
+    """Base of what tells every so often how a run goes, also while nothing gets through.
+
+    Args:
+        every_s: seconds between two times.
+    """
+
+    def __init__(self, *, every_s: float = LOG_EVERY_S) -> None:
+        self._every_s = every_s
+        self._metrics: RunMetrics | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def tell(self, metrics: RunMetrics) -> None:
+        """Tell where the run stands."""
+
+    def on_start(self, metrics: RunMetrics) -> None:
+        """Begin to tell the time; an event loop must run."""
+        self._metrics = metrics
+        self._wait()
+
+    def on_finish(self, report: RunReport) -> None:
+        """Tell no more."""
+        self.close()
+
+    def close(self) -> None:
+        """Tell no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _wait(self) -> None:
+        import asyncio  # noqa: PLC0415 (a bar on a terminal needs none)
+
+        self._timer = asyncio.get_running_loop().call_later(self._every_s, self._tick)
+
+    def _tick(self) -> None:
+        if self._metrics is not None:
+            self.tell(self._metrics)
+            self._wait()
+
+
+class LogObserver(Ticker):
     """Writes a line of progress every ten seconds, also while nothing gets through, and a last one.
 
     Args:
@@ -95,37 +139,18 @@ class LogObserver(NullObserver):
     """
 
     def __init__(self, write: Callable[[str], None], *, every_s: float = LOG_EVERY_S) -> None:
+        super().__init__(every_s=every_s)
         self._write = write
-        self._every_s = every_s
-        self._metrics: RunMetrics | None = None
-        self._timer: asyncio.TimerHandle | None = None
 
-    def on_start(self, metrics: RunMetrics) -> None:
-        """Begin to tell the time; an event loop must run."""
-        self._metrics = metrics
-        self._wait()
+    def tell(self, metrics: RunMetrics) -> None:
+        """Write a line."""
+        self._write(progress_text(metrics))
 
     def on_finish(self, report: RunReport) -> None:
         """Write the last line."""
         if self._metrics is not None and report.rows_read:
-            self._write(progress_text(self._metrics))
-        self.close()
-
-    def close(self) -> None:
-        """Write no more."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _wait(self) -> None:
-        import asyncio  # noqa: PLC0415 (a bar in a notebook needs none)
-
-        self._timer = asyncio.get_running_loop().call_later(self._every_s, self._tick)
-
-    def _tick(self) -> None:
-        if self._metrics is not None:
-            self._write(progress_text(self._metrics))
-            self._wait()
+            self.tell(self._metrics)
+        super().on_finish(report)
 
 
 class RetryLog(NullObserver):
@@ -172,6 +197,8 @@ def rows_text(metrics: RunMetrics) -> str:
 
 def activity_parts(metrics: RunMetrics) -> list[str]:
     """Requests in flight, retries, failed rows and latency of a run."""
+    if not metrics.is_sending:
+        return [f"{metrics.rows_failed:,} with problems"]
     retries = sum(metrics.retries.values())
     limit = metrics.total_limit
     of_limit = "" if limit is None else f" of {limit}"

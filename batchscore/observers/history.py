@@ -45,7 +45,7 @@ class Window:
         """This window and the one that follows it, as one."""
         latency = LatencyHistogram()
         for part in (self.latency, later.latency):
-            latency.add(part.buckets(), part.max_s)
+            latency.add(part.buckets(), part.max_s, part.total_s)
         return Window(
             later.at_s,
             self.seconds + later.seconds,
@@ -84,6 +84,7 @@ class _Counted:
     requests: int = 0
     retries: Counter[str] = field(default_factory=Counter)
     latencies: Counter[int] = field(default_factory=Counter)
+    latency_s: float = 0.0
 
     @classmethod
     def of(cls, metrics: RunMetrics) -> _Counted:
@@ -94,6 +95,7 @@ class _Counted:
             metrics.requests,
             metrics.retries.copy(),
             metrics.latency.buckets(),
+            metrics.latency.total_s,
         )
 
 
@@ -165,5 +167,5 @@ class History(NullObserver):
             now.retries - before.retries,
             metrics.in_flight,
             metrics.total_limit,
-            metrics.latency.since(before.latencies),
+            metrics.latency.since(before.latencies, before.latency_s),
         )

@@ -200,8 +200,8 @@ class Child:
                 self._home.pause(seconds, self)
             case Retried(code, attempt, wait_s):
                 self._home.on_retry(code, attempt, wait_s)
-            case Logged(level, text):
-                _log.log(level, "%s", text)
+            case Logged(level, text, event, fields):
+                _log.log(level, "%s", text, extra={"event": event, "fields": fields})
             case Ready():
                 self._join(message.traffic)
             case Failed(error):

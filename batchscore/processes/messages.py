@@ -137,10 +137,12 @@ class Retried:
 
 @dataclass(frozen=True, slots=True)
 class Logged:
-    """A line of the log."""
+    """A line of the log; its event and fields are for a log of JSON."""
 
     level: int
     text: str
+    event: str
+    fields: Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True)

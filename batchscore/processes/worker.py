@@ -136,7 +136,7 @@ class _Worker:
 
     async def _report(self, error: BaseException) -> None:
         """Tell what ends the job; the first process then ends this one."""
-        self._link.send(Failed(_portable(error)))
+        self._link.send(Failed(portable(error)))
         await asyncio.Event().wait()
 
     def _left_alone(self, ended: asyncio.Future[None]) -> None:
@@ -280,7 +280,8 @@ class _LogLines(logging.Handler):
         self._loop = asyncio.get_running_loop()
 
     def emit(self, record: logging.LogRecord) -> None:
-        line = Logged(record.levelno, self.format(record))
+        event, fields = getattr(record, "event", "log"), getattr(record, "fields", {})
+        line = Logged(record.levelno, self.format(record), event, fields)
         self._loop.call_soon_threadsafe(self._link.send, line)
 
 
@@ -292,7 +293,7 @@ def _log_to(link: Link, level: int) -> None:
     logging.lastResort = None
 
 
-def _portable(error: BaseException) -> Exception:
+def portable(error: BaseException) -> Exception:
     """The error itself, where it can travel; else one that says the same."""
     if not isinstance(error, BatchscoreError):
         # For --debug: where it comes from does not travel.

@@ -60,6 +60,14 @@ class OpenedInput:
     partitions: tuple[str | None, ...] = ()
     _resources: ExitStack = field(default_factory=ExitStack)
 
+    def place_of(self, row: int) -> tuple[str | None, int | None]:
+        """The file of a row that was read, and its place there from 1; None where there is none.
+
+        Args:
+            row: its place in the whole input, from 1.
+        """
+        return self.reader.place_of(row) if isinstance(self.reader, UnionReader) else (None, None)
+
     def close(self) -> None:
         """Close what is open, delete what was stored for reading."""
         self._resources.close()

@@ -43,6 +43,11 @@ class ParquetReader:
             self._group_bytes = [group.total_byte_size for group in groups]
         self.num_rows: int | None = sum(self._group_rows)
 
+    @property
+    def group_rows(self) -> tuple[int, ...]:
+        """Rows of each row group: where they begin, reading may begin without a detour."""
+        return tuple(self._group_rows)
+
     def _open(self) -> pq.ParquetFile:
         with blaming(self.name):
             # Without pre-buffering pages are read as they are needed; with it, a whole row group:

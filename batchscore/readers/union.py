@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from copy import copy
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -22,13 +24,17 @@ class UnionReader:
 
     The columns stand in the order in which the files first have them; a column that a file
     lacks is null there. ``source_column`` is the last column: the file of each row.
+
+    Attributes:
+        files: the files in order.
     """
 
     def __init__(self, files: Sequence[FileReader], source_column: str | None) -> None:
-        self._files = files
+        self.files = files
         self._data_schema = _unified(files)
         self._source_column = source_column
         self._schema = self._data_schema
+        self._begun: list[tuple[int, str]] = []
         if source_column is not None:
             if source_column in self._schema.names:
                 raise InputError(
@@ -36,6 +42,12 @@ class UnionReader:
                     "choose another --source-column"
                 )
             self._schema = self._schema.append(pa.field(source_column, pa.string()))
+
+    def of_files(self, start: int, stop: int) -> UnionReader:
+        """The rows of some of the files, with the columns of all."""
+        part = copy(self)
+        part.files = self.files[start:stop]
+        return part
 
     @property
     def schema(self) -> pa.Schema:
@@ -45,7 +57,7 @@ class UnionReader:
     @property
     def num_rows(self) -> int | None:
         """The sum over the files where each knows its own."""
-        counts = [file.num_rows for file in self._files]
+        counts = [file.num_rows for file in self.files]
         return None if None in counts else sum(count for count in counts if count is not None)
 
     def batches(
@@ -55,7 +67,9 @@ class UnionReader:
         skip = Skip(start_row)
         wanted = select(self._data_schema, columns)
         has_source = columns is None or self._source_column in columns
-        for file in self._files:
+        self._begun, yielded = [], 0
+        for file in self.files:
+            self._begun.append((start_row - skip.rows + yielded, file.name))
             if file.num_rows is not None and skip.rows >= file.num_rows:
                 skip.take(file.num_rows)
                 continue
@@ -64,7 +78,13 @@ class UnionReader:
                 if self._source_column is not None and has_source:
                     names = pa.repeat(file.name, rows.num_rows)
                     rows = rows.append_column(self._schema.field(self._source_column), names)
+                yielded += rows.num_rows
                 yield RowBatch(rows, batch.failures)
+
+    def place_of(self, row: int) -> tuple[str, int]:
+        """The file of a row that was read, and its place there; both count from 1."""
+        begun = self._begun[bisect_right(self._begun, row - 1, key=lambda each: each[0]) - 1]
+        return begun[1], row - begun[0]
 
 
 def _unified(files: Sequence[FileReader]) -> pa.Schema:

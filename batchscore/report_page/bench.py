@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from batchscore.observers import count_text
 from batchscore.report_page.chart import Axis, Chart, Line
+from batchscore.report_page.highest import highest
 from batchscore.report_page.loads import (
     Cell,
     amount,
@@ -26,7 +27,7 @@ from batchscore.report_page.markup import (
     text,
     tiles,
 )
-from batchscore.report_page.parts import Report, figures, head, surroundings
+from batchscore.report_page.parts import Report, figures, head, surroundings, when_text
 from batchscore.report_page.scales import clock_text, number_text, percent_text, seconds_text
 from batchscore.report_page.style import LINES
 
@@ -47,9 +48,9 @@ def bench_page(report: Report) -> str:
         title,
         head(title, report),
         _tiles(report, cells),
-        section("Can these figures be trusted?", _validity(cells), id_="validity"),
-        section("Promises", _slos(report, cells), id_="slo"),
-        section("Highest throughput within the promises", _highest(report), id_="find-max"),
+        section("Can these figures be trusted?", _validity(report, cells), id_="validity"),
+        section("Objectives", _slos(report, cells), id_="slo"),
+        section("Highest throughput that keeps the objectives", highest(report), id_="find-max"),
         section("Compared with before", _comparison(report, cells), id_="comparison"),
         section("Throughput over load", _throughput(cells), id_="throughput"),
         section("Latency over percentile", _percentiles(cells), id_="percentiles"),
@@ -78,7 +79,7 @@ def _tiles(report: Report, cells: Sequence[Cell]) -> Markup:
     )
 
 
-def _validity(cells: Sequence[Cell]) -> Markup:
+def _validity(report: Report, cells: Sequence[Cell]) -> Markup:
     bad = [cell for cell in cells if not cell["valid"]]
     items = [
         element("li", element("b", f"{cell_text(cell)}: invalid. "), "; ".join(cell["why_invalid"]))
@@ -92,24 +93,27 @@ def _validity(cells: Sequence[Cell]) -> Markup:
         for cell in cells
         if cell["valid"] and not cell["is_stable"]
     ]
-    if items:
-        return element("ul", *items, class_="told")
     if not cells:
         return Markup("")
-    return element(
-        "p", "Yes: the client was never the bottleneck, and every measurement settled down."
+    yes = "Yes: the client was never the bottleneck, and every measurement settled down."
+    notes = [element("li", note[:1].upper(), note[1:], ".") for note in report.get("notes") or []]
+    return joined(
+        [
+            "" if items else element("p", yes),
+            element("ul", *items, *notes, class_="told") if items or notes else "",
+        ]
     )
 
 
 def _slos(report: Report, cells: Sequence[Cell]) -> Markup:
     return table(
-        ("promise", "measurement", "value", ""),
+        ("objective", "result", "value", "measurement"),
         [
             (
                 slo["text"],
-                _named(cells, slo["cell"]),
+                "✓ kept" if slo["is_kept"] else "✗ missed",
                 _value(slo["text"], slo["value"]),
-                "✓ met" if slo["is_met"] else "✗ missed",
+                _named(cells, slo["cell"]),
             )
             for slo in report.get("slo") or []
         ],
@@ -125,24 +129,6 @@ def _value(of: str, value: float | None) -> str:
     return seconds_text(value) if is_time else number_text(value)
 
 
-def _highest(report: Report) -> Markup:
-    found: dict[str, Any] | None = report.get("find_max")
-    if not found:
-        return Markup("")
-    if found.get("rows_per_s") is None:
-        return element("p", "No load that was tried met the promises.")
-    confidence = round(100 * found["confidence"])
-    interval = f"{count_text(found['low'])} to {count_text(found['high'])}"
-    where = ""
-    if found.get("load"):
-        where = f", at {load_text({'load': found['load']})}"
-    return element(
-        "p",
-        element("b", f"{count_text(found['rows_per_s'])} rows a second"),
-        f"{where}; with {confidence} % confidence it is {interval}.",
-    )
-
-
 def _comparison(report: Report, cells: Sequence[Cell]) -> Markup:
     comparison: dict[str, Any] | None = report.get("comparison")
     if not comparison:
@@ -151,22 +137,57 @@ def _comparison(report: Report, cells: Sequence[Cell]) -> Markup:
     def written(metric: str, value: float) -> str:
         return number_text(value) if metric.endswith("per_s") else seconds_text(value)
 
-    return table(
-        ("measurement", "metric", "before", "now", "change", "interval", ""),
+    old = comparison["old"]
+    about = [f"the report of {when_text(str(old['started_at']))}"]
+    about += [f"{name} {old[key]}" for name, key in _OLD if old.get(key)]
+    confidence = f"interval, {comparison['confidence']:.0%}"
+    rows = table(
+        ("measurement", "what", "result", "change", confidence, "before", "now"),
         [
             (
                 _named(cells, row["cell"]),
-                row["metric"],
-                written(row["metric"], row["old"]),
-                written(row["metric"], row["new"]),
+                _METRICS.get(row["metric"], row["metric"]),
+                _changed(row),
                 f"{row['change']:+.1%}",
                 f"{row['low']:+.1%} to {row['high']:+.1%}",
-                "✗ worse" if row["is_regression"] else "✓",
+                written(row["metric"], row["old"]),
+                written(row["metric"], row["new"]),
             )
             for row in comparison["cells"]
         ],
-        numbers=(2, 3, 4, 5),
+        numbers=(3, 4, 5, 6),
     )
+    notes = [f"Other: {each}." for each in old.get("differences") or []]
+    notes += [f"Not measured before: {each}." for each in old.get("missing") or []]
+    most = comparison.get("max_regression")
+    allowed = "" if most is None else f" Allowed is to be {most:.1%} worse."
+    return joined(
+        [
+            element("p", f"Before is {', '.join(about)}.{allowed}", class_="soft"),
+            element("ul", *(element("li", note) for note in notes), class_="told") if notes else "",
+            rows,
+        ]
+    )
+
+
+_OLD = (("batchscore", "version"), ("of", "endpoint"))
+_METRICS = {
+    "goodput_rows_per_s": "scored rows/s",
+    "response_s.p50": "response p50",
+    "response_s.p99": "response p99",
+}
+
+
+def _changed(row: dict[str, Any]) -> str:
+    """What a change means: one whose interval has no zero in it is none of chance."""
+    if row.get("was_invalid"):
+        return "? invalid before"
+    if row["is_regression"]:
+        return "✗ worse than allowed"
+    if row["low"] <= 0 <= row["high"]:
+        return "≈ may be chance"
+    is_more = row["change"] > 0
+    return "✓ better" if is_more == row["metric"].endswith("per_s") else "! worse"
 
 
 def _throughput(cells: Sequence[Cell]) -> Markup:
@@ -188,7 +209,7 @@ def _throughput(cells: Sequence[Cell]) -> Markup:
                 Axis("rows a second", number_text),
                 lines,
                 note=_knee_text(members),
-                flag=(amount(found.cell), "knee") if found and found.is_inside else None,
+                flags=[(amount(found.cell), "knee")] if found and found.is_inside else (),
             ).drawn()
         )
     return figures(*drawn)
@@ -214,14 +235,18 @@ def _knee_text(cells: Sequence[Cell]) -> str:
     return f"The knee is at {load} or below, the smallest load: more only waits."
 
 
+_KINDS = (
+    (1, "response time", "From the moment at which a request was meant to be sent."),
+    (2, "service time", "From the moment at which a request was sent."),
+)
+_ONE_KIND = ((1, "response time", "Of a closed loop it is the service time, too."),)
+
+
 def _percentiles(cells: Sequence[Cell]) -> Markup:
     drawn = []
     for group, members in grouped(cells).items():
         times = [time for cell in members for _, *of in cell["distribution"] for time in of]
-        for column, name, note in (
-            (1, "response time", "From the moment at which a request was meant to be sent."),
-            (2, "service time", "From the moment at which a request was sent."),
-        ):
+        for column, name, note in _KINDS if group.kind == "open" else _ONE_KIND:
             lines = [
                 Line(load_text(cell), _curve(cell, column), look % LINES)
                 for look, cell in enumerate(members)
@@ -309,6 +334,7 @@ def _client(cells: Sequence[Cell]) -> Markup:
         (
             cell_text(cell),
             _seconds_text(cell["client_share_s"]),
+            *(_time(cell, "own_delay_s", p) for p in ("p50", "p99")),
             f"{cell['client_cpu']:.0%}" if cell["client_cpu"] is not None else NOTHING,
             *(_time(cell, "loop_lag_s", p) for p in ("p50", "p99", "max")),
             _time(cell, "connect_s", "p50"),
@@ -317,7 +343,8 @@ def _client(cells: Sequence[Cell]) -> Markup:
         for cell in cells
     ]
     head_ = (
-        "measurement", "own share of a response", "processor, share of a core", "loop lag p50",
+        "measurement", "own share of a response", "own delay in p50", "in p99",
+        "processor, share of a core", "loop lag p50",
         "p99", "max", "connect p50", "first byte p50",
     )  # fmt: skip
     return joined([table(head_, rows, numbers=range(1, len(head_)))])

@@ -82,7 +82,7 @@ class Chart:
         x, y: its axes.
         lines: its curves.
         note: stands below it.
-        flag: a value of x that is marked, and the word for it.
+        flags: values of x that are marked, from left to right, and the words for them.
         high: the least that the y axis reaches to, so that two charts can be compared.
     """
 
@@ -91,7 +91,7 @@ class Chart:
     y: Axis
     lines: Sequence[Line]
     note: object = ""
-    flag: tuple[float, str] | None = None
+    flags: Sequence[tuple[float, str]] = ()
     high: float = 0.0
 
     def drawn(self) -> Markup:
@@ -120,7 +120,7 @@ class Chart:
             _label(left, 12, self.y.title, "start"),
             _label((left + right) / 2, height - 6, self.x.title, "middle"),
             *(_curve(line, horizontal, vertical) for line in lines),
-            *self._flag(horizontal, vertical),
+            *self._flags(horizontal, vertical),
             *self._hits(lines, horizontal, vertical),
         ]
         return element(
@@ -153,18 +153,21 @@ class Chart:
             scale = linear(0.0, max(xs), start_px, end_px, self.x.text)
         return replace(scale, ticks=uncrowded(scale.ticks, scale))
 
-    def _flag(self, horizontal: Scale, vertical: Scale) -> list[Markup]:
-        if self.flag is None:
-            return []
-        x, word = horizontal(self.flag[0]), self.flag[1]
-        is_right = x > (horizontal.start_px + horizontal.end_px) / 2
-        anchor, beside = ("end", x - 6) if is_right else ("start", x + 6)
-        path = f"M{x:.1f} {vertical.start_px:.1f}V{vertical.end_px:.1f}"
-        low = vertical.start_px - 8
-        return [
-            element("path", d=path, class_="flag"),
-            _label(beside, low, word, anchor, class_="flagged"),
-        ]
+    def _flags(self, horizontal: Scale, vertical: Scale) -> list[Markup]:
+        parts = []
+        for number, (value, word) in enumerate(self.flags):
+            x, room = horizontal(value), 6 + CHARACTER_PX * len(word)
+            fits_left = x - room > horizontal.start_px
+            fits_right = x + room < horizontal.end_px
+            # The first of several stands before its line, and the last one behind.
+            is_before = fits_left and (number < len(self.flags) - 1 or not fits_right)
+            anchor, beside = ("end", x - 6) if is_before else ("start", x + 6)
+            path = f"M{x:.1f} {vertical.start_px:.1f}V{vertical.end_px:.1f}"
+            # Those of neighbours stand above each other.
+            low = vertical.start_px - 8 - 17 * number
+            parts.append(element("path", d=path, class_="flag"))
+            parts.append(_label(beside, low, word, anchor, class_="flagged"))
+        return parts
 
     def _hits(self, lines: Sequence[Line], across: Scale, up: Scale) -> list[Markup]:
         """Columns that tell their values when the pointer rests on them, without a script."""

@@ -38,12 +38,12 @@ def load_text(cell: Cell) -> str:
 
 def cell_text(cell: Cell) -> str:
     """The load, and how many rows a request has."""
-    return f"{load_text(cell)}, {_rows_text(cell['batch_size'], _is_reused(cell))}"
+    return f"{load_text(cell)}, {rows_text(cell['batch_size'], _is_reused(cell))}"
 
 
 def group_text(group: Group) -> str:
     """``32 rows a request`` with its kind of load."""
-    return f"{_rows_text(group.rows, group.is_reused)} a request, {group.kind} loop"
+    return f"{rows_text(group.rows, group.is_reused)} a request, {group.kind} loop"
 
 
 def grouped(cells: Sequence[Cell]) -> dict[Group, list[Cell]]:
@@ -59,7 +59,8 @@ def _is_reused(cell: Cell) -> bool:
     return bool(cell.get("rows_reused"))
 
 
-def _rows_text(rows: int, is_reused: bool) -> str:
+def rows_text(rows: int, is_reused: bool = False) -> str:
+    """``32 rows``, ``1 row``, ``32 same rows``."""
     return f"{rows} {'same ' if is_reused else ''}{'row' if rows == 1 else 'rows'}"
 
 

@@ -32,6 +32,7 @@ overflow-wrap:anywhere}
 .tile b{display:block;font-size:1.2em;font-variant-numeric:tabular-nums;overflow-wrap:anywhere}
 .tile span{color:var(--soft);font-size:.9em}
 .figures{display:grid;grid-template-columns:minmax(0,1fr);gap:24px}
+.figures>*{min-width:0}
 figure{margin:0;min-width:0;break-inside:avoid}
 figcaption{font-size:.9em;margin-top:.2em}
 svg{display:block;width:100%;height:auto;overflow:visible}
@@ -41,7 +42,8 @@ svg text{font:12px system-ui,sans-serif;fill:var(--soft);font-variant-numeric:ta
 .curve{fill:none;stroke-width:2;stroke-linejoin:round}
 .hit{fill:transparent}.hit:hover{fill:var(--soft);fill-opacity:.18}
 .flag{stroke:var(--ink);stroke-width:1.2;stroke-dasharray:3 3;fill:none}
-svg text.flagged{fill:var(--ink);font-weight:600}
+svg text.flagged{fill:var(--ink);font-weight:600;paint-order:stroke;
+stroke:var(--bg);stroke-width:5px;stroke-linejoin:round}
 .legend{display:flex;flex-wrap:wrap;gap:2px 14px;padding:0;margin:.3em 0;list-style:none;
 font-size:.9em}
 .legend li{display:flex;align-items:center;gap:6px}
@@ -64,5 +66,6 @@ dt{color:var(--soft);overflow-wrap:anywhere}dd{margin:0;overflow-wrap:anywhere}
 --c0:#0072b2;--c1:#d55e00;--c2:#009e73;--c3:#cc79a7;--c4:#56b4e9;--c5:#e69f00;--c6:#000}
 svg.narrow{display:none}svg.wide{display:block}body{font-size:10pt}main{max-width:none;padding:0}.hit{display:none}
 .scroll{overflow:visible}table{font-size:7.5pt}th,td{padding:.25em .4em}
-tr,.tile{break-inside:avoid}h2{break-after:avoid}}
+.figures{grid-template-columns:minmax(0,1fr) minmax(0,1fr);gap:14px 20px}
+tr,.tile,.figures>*{break-inside:avoid}h2{break-after:avoid}}
 """.replace("\n", "")

@@ -14,10 +14,10 @@ from batchscore.client.retry import RetryPolicy, moved_treatments
 from batchscore.client.share import WHOLE, Share
 from batchscore.client.token import TokenSource
 from batchscore.client.transport import TransportOptions, parse_headers
-from batchscore.config import RetryTable
 from batchscore.endpoint import Endpoint
 from batchscore.errors import MetadataError, RefusedError, UsageError
 from batchscore.metrics import RunMetrics
+from batchscore.option_types import RetryTable
 from batchscore.protocols import AUTO, PROTOCOLS, asked, recognised
 from batchscore.protocols import protocol as protocol_named
 
@@ -100,11 +100,13 @@ class Target:
         connection: to the deployment.
         signature: what it publishes, with what the user tells besides.
         are_outputs_published: the deployment itself tells its outputs.
+        has_scored: it scored a row of this job before.
     """
 
     connection: Connection
     signature: ModelSignature
     are_outputs_published: bool
+    has_scored: bool = False
 
 
 async def with_protocol(config: E, ground: Ground) -> E:

@@ -62,14 +62,25 @@ class Features:
         sources = feature_sources(
             signature, schema, config.map, packs, is_pictures=opened.is_pictures
         )
+        return cls.of_sources(sources, opened, config)
+
+    @classmethod
+    def of_sources(
+        cls, sources: tuple[Source, ...], opened: OpenedInput, config: ScoreConfig
+    ) -> Self:
+        """What is sent where the columns of each input are known."""
+        schema = opened.reader.schema
         # One column may serve several features.
         names = dict.fromkeys(column for source in sources for column in source.columns)
-        folder = _folder(opened, config)
-        return cls(sources, pa.schema([schema.field(name) for name in names]), folder)
+        columns = pa.schema([schema.field(name) for name in names])
+        return cls(sources, columns, folder_of(opened, config))
 
 
-def _folder(opened: OpenedInput, config: ScoreConfig) -> ImageFolder | None:
-    """Where the files are that cells name: what the user says, else where the input is."""
+def folder_of(opened: OpenedInput, config: ScoreConfig) -> ImageFolder | None:
+    """Where the files are that cells name: what the user says, else where the input is.
+
+    None where that is not known.
+    """
     base, root = opened.image_base, opened.image_root
     if config.image_root is not None:
         place = config.image_root

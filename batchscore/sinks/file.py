@@ -294,9 +294,7 @@ def _destination_of(config: ScoreConfig, disk: Disk) -> Destination:
         if has_wildcard(uri):
             raise UsageError(f"--output: {uri}: what is written has no *, ? or [ in its name")
         if not uri.key:
-            raise UsageError(
-                f"--output: {uri} is a whole bucket; name an object or a FOLDER/ in it"
-            )
+            raise UsageError(f"--output: {uri} is a whole bucket; name an object or FOLDER/ in it")
         kind = StoredFolder if is_folder else StoredObject
         return kind(uri, options, config.work_dir, disk)
     if is_folder:

@@ -92,7 +92,7 @@ def specification(
         "paths": {"/deployment/{deploymentId}/forward": operation},
         "components": {
             "schemas": {
-                "input-row": {"properties": described(inputs, {})},
+                "input-row": {"properties": described(inputs, classes or {})},
                 "output-row-batch": {"properties": {"rows": rows}},
             }
         },

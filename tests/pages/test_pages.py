@@ -16,8 +16,9 @@ from pages import browser, sample
 in_chromium = pytest.mark.skipif(browser.CHROMIUM is None, reason=browser.INSTALL)
 REPORTS = {"bench": sample.bench_report, "job": sample.job_report}
 CHARTS = {
-    # Throughput of three kinds of load, their percentiles twice, twelve measurements over time.
-    "bench": 3 + 3 * 2 + 12,
+    # Two searches, throughput of three kinds of load, their percentiles (those of the open one
+    # twice), twelve measurements over time.
+    "bench": 2 + 3 + 4 + 12,
     "job": 4,
 }
 WIDTHS = (360, 1280)
@@ -180,7 +181,7 @@ def test_neither_secrets_nor_markup_of_others_come_onto_the_page():
 def test_a_benchmark_that_measured_nothing_still_gets_its_page():
     """A page without cells tells how the run ended."""
     report = sample.bench_report() | {
-        "cells": [], "slo": [], "find_max": None, "reuse": None, "comparison": None,
+        "cells": [], "slo": [], "find_max": [], "reuse": None, "comparison": None,
         "status": "invalid", "message": "no answer from <the server>",
     }  # fmt: skip
     text = page(report)

@@ -83,22 +83,20 @@ def test_what_happened_before_is_told_as_before(seen):
 
 
 def test_half_of_the_requests_are_told_as_the_server_saw_them(seen):
-    """The median difference is below a tenth of the truth, beside the share that the run states."""
+    """The median difference is below a fifth of the truth, beside the share that the run states."""
     truth = seen.truth("response_s")
     more = np.median(seen.column("service_s") - truth)
-    assert more < 0.1 * np.median(truth) + seen.run.cell["client_share_s"]
+    assert more < 0.2 * np.median(truth) + seen.run.cell["client_share_s"]
 
 
 def test_percentiles_are_those_of_the_requests(seen):
-    """What the report says are percentiles, to the next rank, of what it wrote down."""
+    """What the report says are the percentiles of what it wrote down, to three digits."""
     measured = seen.requests.filter(seen.requests["measured"])
     for kind in ("response_s", "service_s"):
         values = sorted(measured[kind].to_pylist())
         for share in SHARES:
             told = seen.run.cell[kind][f"p{share * 100:.0f}"]
-            rank = values.index(percentile(values, share))
-            low, high = values[rank - 1], values[min(rank + 1, len(values) - 1)]
-            assert low * 0.99 <= told <= high * 1.01, (kind, share)
+            assert told == pytest.approx(percentile(values, share), rel=0.001), (kind, share)
 
 
 def test_requests_are_to_be_sent_when_the_seed_says(seen):

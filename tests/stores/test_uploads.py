@@ -161,7 +161,7 @@ def test_a_store_that_cannot_be_told_to_forget_is_told_by_the_next_run(
 def test_a_kill_in_the_middle_of_an_upload_leaves_no_object_and_no_piece(
     store: Store, large: Path, tmp_path: Path, is_terminated: bool
 ) -> None:
-    """After kill -9 the next --resume removes the pieces; at SIGTERM the run does so itself."""
+    """After kill -9, --resume removes the pieces; on SIGTERM the run itself does."""
     is_uploading, go_on = threading.Event(), threading.Event()
 
     def fault(asked: Asked) -> str | None:

@@ -8,9 +8,9 @@ import batchscore
 from batchscore import extending
 
 NAMES = {
-    "AsyncDeployment", "BatchscoreError", "Deployment", "FeatureSpec", "InputError",
+    "AsyncDeployment", "BatchscoreError", "CheckReport", "Deployment", "FeatureSpec", "InputError",
     "PredictionError", "RunReport", "StoppedError", "TemporaryError", "UsageError",
-    "rescore", "rescore_async", "score", "score_async", "score_table",
+    "check", "check_async", "rescore", "rescore_async", "score", "score_async", "score_table",
 }  # fmt: skip
 
 EXTENDING = {

@@ -33,6 +33,19 @@ def test_percentiles_are_those_of_the_values_to_three_digits():
     assert summary["mean"] == pytest.approx(5.0005)
 
 
+@pytest.mark.parametrize("count", [1, 2, 3, 99, 100, 101, 140, 149, 150, 160, 199, 1_000, 1_001])
+def test_a_percentile_is_the_first_request_that_so_many_stay_within(count):
+    """Where few lie far apart, too, it is the one of its rank, not the one before or after."""
+    times = [1.5**number * 1e-5 for number in range(40)]
+    values = np.sort(np.resize(times, count))
+    percents = (0, 10, 50, 75, 90, 95, 99, 99.9, 100)
+    told = Latencies(values).percentiles(percents)
+    for percent in percents:
+        within = [value for value in values if (values <= value).sum() >= percent / 100 * count]
+        assert told[percent] == pytest.approx(min(within), rel=0.001), percent
+        assert told[percent] <= values[-1]
+
+
 def test_no_latencies_have_no_figures():
     """Where nothing was answered, figures are null in JSON, not zero."""
     summary = Latencies(np.array([])).summary()

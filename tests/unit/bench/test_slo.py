@@ -28,7 +28,7 @@ def cell(good: int, failed: int) -> Cell:
 
 
 @pytest.mark.parametrize(
-    ("text", "value", "is_met"),
+    ("text", "value", "is_kept"),
     [
         ("p50=250ms", 0.25, True),
         ("p50=249ms", 0.25, False),
@@ -40,11 +40,11 @@ def cell(good: int, failed: int) -> Cell:
         ("throughput=51req/s", 50, False),
     ],
 )
-def test_an_objective_is_held_against_what_a_load_did(text, value, is_met):
+def test_an_objective_is_held_against_what_a_load_did(text, value, is_kept):
     """Latencies and errors are at most what is asked for, throughput at least."""
     slo = Slo.parse(text)
     assert slo.value(cell(50, 0)) == pytest.approx(value)
-    assert slo.is_met(slo.value(cell(50, 0))) is is_met
+    assert slo.is_kept(slo.value(cell(50, 0))) is is_kept
 
 
 def test_a_failed_request_keeps_no_latency():

@@ -82,7 +82,7 @@ def test_what_follows_two_hyphens_is_no_option(monkeypatch: pytest.MonkeyPatch) 
         ("scor a", "unknown command 'scor'; did you mean score?"),
         (
             "xyz",
-            "unknown command 'xyz'; there are score, rescore, inspect, bench, serve, demo, comp",
+            "unknown command 'xyz'; there are score, check, rescore, inspect, bench, serve, demo",
         ),
         ("score a --outpt o", "unknown option --outpt; did you mean --output?"),
         ("score a --no-quite", "unknown option --no-quite; did you mean --no-quiet?"),

@@ -7,13 +7,13 @@ from email.utils import format_datetime
 import pytest
 
 from batchscore.client.retry import RetryPolicy, moved_treatments, parse_retry_after
-from batchscore.config import RetryTable
 from batchscore.errors import (
     AttemptTimeoutError,
     ConnectionFailedError,
     DecodeError,
     HTTPStatusError,
 )
+from batchscore.option_types import RetryTable
 from batchscore.protocols import protocol
 from batchscore.protocols.base import Treatment
 

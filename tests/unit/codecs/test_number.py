@@ -159,7 +159,8 @@ def test_whatever_stands_in_untyped_text_the_wire_is_json(encode, sent, texts):
     encoded = encode(NUMBER, pa.array(texts, pa.string()), untyped=True)
     for row, value in enumerate(sent(encoded)):
         if row not in encoded.failures and value is not None:
-            assert value == float(texts[row]) or value == int(texts[row])
+            text = texts[row].strip()  # float() itself leaves some of the spaces of Unicode
+            assert value == float(text) or value == int(text)
 
 
 def test_untyped_text_that_is_not_utf8_fails_its_row_alone(encode, sent):
