@@ -13,8 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from engines import spark_here
-from faultserver import CLASSIFIER, LINEAR, FaultServer, RowTally, echo, faults
+from faultserver import CLASSIFIER, LINEAR, FaultServer, RowTally, echo, faults, spark_here
 from faultserver.clients import command_of, wait_until
 from integration.conftest import read_arrow
 
