@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from batchscore.batches import RowBatch
-from batchscore.config import ScoreConfig, Token, configured
+from batchscore.config import EndpointConfig, ScoreConfig, Token, configured
 from batchscore.errors import UsageError
 from batchscore.readers.columns import as_schema, plain_schema, select, sliced
 from batchscore.readers.formats import Skip
@@ -20,11 +20,12 @@ if TYPE_CHECKING:
 NAME = "the rows"
 """What messages call them."""
 
-_OF_FILES = (
-    "inputs", "input_format", "source_column", "delimiter", "encoding", "null", "type", "output",
-    "output_format", "resume", "overwrite", "work_dir", "report", "engine", "ray_address", "master",
-)  # fmt: skip
-_OF_THE_WHOLE = ("limit", "max_failed_rows", "processes")
+_OF_ROWS = {
+    *EndpointConfig.model_fields,
+    "map", "image_root", "keep", "drop", "probs", "prefix", "batch_size", "max_batch_bytes",
+    "concurrency", "rate_limit", "max_attempts", "max_outage", "retry", "workers",
+}  # fmt: skip
+"""What can be said of rows that come in parts; all else is of files, or of the whole input."""
 
 
 def rows_config(
@@ -43,11 +44,9 @@ def rows_config(
         UsageError: an option is wrong, or means nothing there.
     """
     for name in options:
-        if name in _OF_FILES:
-            raise UsageError(f"{function} has no option {name!r}: it reads and writes no file")
-        if name in _OF_THE_WHOLE:
+        if name in ScoreConfig.model_fields and name not in _OF_ROWS:
             raise UsageError(
-                f"{function} has no option {name!r}: each worker sees only a part of the rows"
+                f"{function} has no option {name!r}: a worker has a part of the rows, and no file"
             )
     fixed = {"inputs": ["<rows>"], "output": "-", "engine": engine}
     return configured(ScoreConfig, {**fixed, "url": url, "token": token, **options})

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from batchscore.errors import UsageError
 from batchscore.readers.arrow_ipc import ArrowReader
 from batchscore.readers.parquet import ParquetReader
+from batchscore.readers.partitions import PartitionedReader
 from batchscore.readers.pictures import PictureReader
 from batchscore.readers.union import UnionReader
 
@@ -149,6 +150,8 @@ def _borders(file: FileReader, total: int, rows: int) -> Iterator[int]:
 
 def _steps(file: FileReader, total: int, rows: int) -> Iterable[int]:
     """The rows between one place where a split may end and the next."""
+    if isinstance(file, PartitionedReader):
+        return _steps(file.file, total, rows)
     if isinstance(file, ParquetReader):
         return file.group_rows
     if isinstance(file, ArrowReader):

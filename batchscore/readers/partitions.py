@@ -71,12 +71,15 @@ class PartitionedReader:
     """A file with the columns that its folders tell: a ``FileReader``.
 
     A column that the file has itself stays as it is: what is in the data counts.
+
+    Attributes:
+        file: without these columns.
     """
 
     def __init__(
         self, file: FileReader, partition: Partition, types: Mapping[str, pa.DataType]
     ) -> None:
-        self._file = file
+        self.file = file
         self.name, self.num_rows = file.name, file.num_rows
         own = file.schema.names
         self._values = {
@@ -93,7 +96,7 @@ class PartitionedReader:
     def scan(self, skip: Skip, columns: Collection[str] | None) -> Iterator[RowBatch]:
         """See ``FileReader.scan``."""
         wanted = [key for key in self._values if columns is None or key in columns]
-        for batch in self._file.scan(skip, columns):
+        for batch in self.file.scan(skip, columns):
             rows = batch.columns
             arrays = [pa.repeat(self._values[key], rows.num_rows) for key in wanted]
             fields = [self.schema.field(key) for key in wanted]

@@ -88,6 +88,20 @@ def test_files_of_every_format_keep_the_columns_of_all(tmp_path):
     assert sum(row["failed"] is not None for row in rows) == 2
 
 
+def test_columns_that_folders_tell_go_with_each_split(tmp_path):
+    """Files in key=value folders are cut like others, and every split has the folders' columns."""
+    for year in (2024, 2025):
+        folder = tmp_path / f"year={year}"
+        folder.mkdir()
+        parquet(folder / "a.parquet", 100, 10)
+    reader = opened(tmp_path, hive=True)
+    splits = cut(reader, workers=2, chunk_rows=1, limit=None)
+    assert len(splits) == 8
+    rows = rows_of_all(splits)
+    assert rows == rows_of(reader)
+    assert (rows[0]["year"], rows[-1]["year"]) == ("2024", "2025")
+
+
 def test_many_small_files_make_few_splits(tmp_path):
     """Neighbours go together until they are worth a part."""
     for number in range(60):
