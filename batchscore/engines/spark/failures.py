@@ -39,7 +39,7 @@ def error_of(error: BaseException) -> BatchscoreError | None:
     if found is None:
         return None
     kind = next((kind for kind in _kinds(_ENDING) if kind.__name__ == found["kind"]), None)
-    return kind and kind(found["text"].removesuffix(" SQLSTATE: 38000").strip())
+    return None if kind is None else kind(found["text"].removesuffix(" SQLSTATE: 38000").strip())
 
 
 def _kinds(bases: Iterable[type[BatchscoreError]]) -> Iterator[type[BatchscoreError]]:
