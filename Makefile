@@ -7,7 +7,7 @@ ARGS ?=
 LANES ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup hooks quick test slow servers engines bench docs docs-check check ci
+.PHONY: help setup hooks quick test slow servers engines stores bench docs docs-check check ci
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' Makefile
@@ -32,9 +32,14 @@ servers: ## install the real model servers (2.6 GB, some minutes), and test agai
 	$(BIN)/python tests/servers/install.py
 	$(BIN)/pytest -q tests/servers $(ARGS)
 
-engines: ## install the engines (half a GB), and test with them
-	$(BIN)/pip install --quiet --editable '.[ray]'
+engines: ## install the engines (a GB; Spark needs Java 17, too), and test with them
+	$(BIN)/pip install --quiet --editable '.[ray,spark]'
 	$(BIN)/pytest -q tests/engines $(ARGS)
+
+stores: ## install real object stores (SeaweedFS; Azurite where npm is), and test against them
+	$(BIN)/python tests/clouds/install.py
+	STORE_SERVER=seaweedfs $(BIN)/pytest -q tests/stores $(ARGS)
+	$(BIN)/pytest -q tests/clouds $(ARGS)
 
 bench: ## the benchmark, some ten minutes; ARGS=--quick for few rows
 	$(BIN)/python benchmarks/run.py $(ARGS)

@@ -22,7 +22,7 @@ class EngineOptions(BaseModel):
         None, description="Ray cluster, such as auto or HOST:PORT; else one on this computer"
     )
     master: str | None = Field(
-        None, description="Spark master, such as local[4] or spark://HOST:PORT; else Spark's own"
+        None, description="Spark master, such as local[4] or spark://HOST:PORT; else this computer"
     )
 
     @model_validator(mode="after")

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import platform
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
+
+_FILES_ON_MACOS = 10240
 
 
 @cache
@@ -22,6 +25,24 @@ def environment() -> dict[str, str | int]:
         "cores": os.cpu_count() or 1,
         **({"usable_cores": usable} if usable else {}),
     }
+
+
+def raise_file_limit() -> None:
+    """Let this process have as many files and connections open as the system allows.
+
+    On macOS 256 is what a terminal gives, and no limit at all is what it says to allow.
+    """
+    try:
+        import resource  # noqa: PLC0415 - Windows has none, and no such limit
+    except ImportError:
+        return
+    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for wanted in (most, _FILES_ON_MACOS):
+        if now == most or 0 <= wanted <= now:
+            return
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
+            return
 
 
 def _processor() -> str:

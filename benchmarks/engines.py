@@ -18,6 +18,7 @@ import sys
 import tempfile
 import threading
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,7 +30,8 @@ from processes import CORES, PYTHON, serving
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from faultserver.clients import clients_of, command_of, wait_until
+from engines import spark_here
+from faultserver.clients import clients_of, command_of, started_by, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -47,11 +49,14 @@ class Way:
         name: as in the table.
         words: of the command line.
         worker: what the commands of its workers hold; empty where there is none to kill.
+        owner: what the command of the process holds that is killed, the worker's own or that of one
+            that started it; empty: the worker itself.
     """
 
     name: str
     words: tuple[str, ...] = ()
     worker: str = ""
+    owner: str = ""
 
 
 def ways(workers: int) -> dict[str, Way]:
@@ -60,6 +65,13 @@ def ways(workers: int) -> dict[str, Way]:
     return {
         "local": Way("local"),
         "ray": Way("Ray", ("--engine", "ray", *count), worker="ray::"),
+        # Executors that are processes of their own, as on a cluster.
+        "spark": Way(
+            "Spark",
+            ("--engine", "spark", *count, "--master", f"local-cluster[{workers},1,1024]"),
+            worker="pyspark",
+            owner=spark_here.EXECUTOR,
+        ),
     }
 
 
@@ -106,7 +118,8 @@ class Killer(threading.Thread):
         self.killed += 1
 
     def _at_work(self) -> list[int]:
-        pids = [pid for pid in clients_of(self._url) if self._way.worker in command_of(pid)]
+        workers = [pid for pid in clients_of(self._url) if self._way.worker in command_of(pid)]
+        pids = {started_by(pid, self._way.owner) for pid in workers} - {None}
         return sorted(pids) if len(pids) >= self._workers else []
 
 
@@ -114,15 +127,18 @@ def run(way: Way, source: Path, folder: Path, workers: int, *, kill: bool) -> Re
     """Score the rows in one way; the output is ``folder`` and the way's name."""
     inputs = {name: ("numeric", [1]) for name in COLUMNS}
     report = folder / f"{way.name}.json"
-    with serving(inputs, "--echo", COLUMNS[0], cores="any") as server:
+    with ExitStack() as stack:
+        server = stack.enter_context(serving(inputs, "--echo", COLUMNS[0], cores="any"))
         words = [str(source), "--url", server.url, "-o", str(out_of(way, folder)), "--overwrite"]
         words += ["--batch-size", str(BATCH_ROWS), "--report", str(report), *way.words]
         killer = Killer(server.url, way, workers) if kill and way.worker else None
         if killer is not None:
             killer.start()
+        environment = stack.enter_context(spark_here.spark_home()) if "spark" in words else {}
         started = time.perf_counter()
         done = subprocess.run(
             [PYTHON, "-m", "batchscore", "score", *words, "--output-format", "parquet"],
+            env={**os.environ, **environment},
             capture_output=True,
             text=True,
             check=False,

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+# As --max-attempts has it. Here requests are tried on, so that what is asked for stays the same.
+MAX_ATTEMPTS = 5
+
+
 @dataclass(frozen=True)
 class Server:
     """A server that works on some requests at a time, and queues or refuses what is above.
@@ -45,6 +49,11 @@ class Server:
     network_s: float = 0.001
     slower: Callable[[float], float] = lambda _now: 1.0
 
+    def possible(self, now: float) -> float:
+        """Answers a second of a server that is just busy."""
+        service_s = self.service_s * self.slower(now) * math.exp(self.sigma**2 / 2)
+        return self.capacity(now) / service_s
+
 
 @dataclass
 class Run:
@@ -54,6 +63,7 @@ class Run:
         limits: the limit at the end of each hundredth of the run.
         answered, sent, refused: requests, after the warm-up.
         retries, resent: refused requests that wait for another try, and tries after the first.
+        given_up: requests that were refused as often as a request is tried.
         possible: answers that a client would get which keeps the server just busy.
         latency_s: the mean latency of the answers after the warm-up, waiting included.
     """
@@ -62,6 +72,7 @@ class Run:
     answered: int = 0
     sent: int = 0
     refused: int = 0
+    given_up: int = 0
     retries: int = 0
     resent: int = 0
     possible: float = 0.0
@@ -90,107 +101,209 @@ class _Request:
     sent_at: float
 
 
+class Time:
+    """Simulated time: what happens when, and chance."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+        self.now = 0.0
+        self._events: list[tuple[float, int, Callable[[], None]]] = []
+        self._order = itertools.count()
+
+    def at(self, time: float, act: Callable[[], None]) -> None:
+        """Let something happen then."""
+        heapq.heappush(self._events, (time, next(self._order), act))
+
+    def after(self, seconds: float, act: Callable[[], None]) -> None:
+        """Let something happen later."""
+        self.at(self.now + seconds, act)
+
+    def run(self, seconds: float) -> None:
+        """Let all happen until then."""
+        while self._events and self._events[0][0] <= seconds:
+            self.now, _, act = heapq.heappop(self._events)
+            act()
+
+
+class Deployment:
+    """The server at work.
+
+    Attributes:
+        queue: who waits.
+    """
+
+    def __init__(self, server: Server, time: Time) -> None:
+        self._server, self.time = server, time
+        self._working = 0
+        self.queue: deque[Callable[[], None]] = deque()
+
+    def ask(self, answered: Callable[[], None], refused: Callable[[], None]) -> None:
+        """A request arrives; one of the two is called when its answer leaves."""
+        server = self._server
+        is_full = self._working >= server.capacity(self.time.now)
+        if self.time.random.random() < server.refuses or (
+            is_full and len(self.queue) >= server.queues
+        ):
+            refused()
+        elif is_full:
+            self.queue.append(lambda: self._work(answered))
+        else:
+            self._work(answered)
+
+    def _work(self, answered: Callable[[], None]) -> None:
+        self._working += 1
+        seconds = self._server.service_s * self._server.slower(self.time.now)
+        seconds *= math.exp(self.time.random.gauss(0, self._server.sigma))
+        self.time.after(seconds, lambda: self._worked(answered))
+
+    def _worked(self, answered: Callable[[], None]) -> None:
+        self._working -= 1
+        while self.queue and self._working < self._server.capacity(self.time.now):
+            self.queue.popleft()()
+        answered()
+
+
+class Worker:
+    """One client with an endless input.
+
+    Args:
+        network_s: round trip to the server.
+        parts: among how many the budget of retries is divided.
+        window: how many requests it may have at once, those included that wait for another try.
+        request_s: what it takes to make one: no more than one in that time is sent.
+        counts_from_s: when to begin to count.
+
+    Attributes:
+        result: what came of it.
+        in_flight: requests under way.
+        on_answer: told of each answer.
+    """
+
+    def __init__(
+        self,
+        time: Time,
+        deployment: Deployment,
+        *,
+        limit: AdaptiveLimit,
+        network_s: float,
+        parts: int = 1,
+        window: float = math.inf,
+        request_s: float = 0.0,
+        counts_from_s: float = 0.0,
+    ) -> None:
+        self.limit = limit
+        self.result = Run()
+        self.on_answer: Callable[[], None] = lambda: None
+        self.time, self._deployment = time, deployment
+        self._network_s, self._window, self._request_s = network_s, window, request_s
+        self._counts_from_s = counts_from_s
+        self._budget = RetryBudget(parts)
+        self.in_flight = self._backing_off = 0
+        self._ready_at = 0.0
+        self._is_working = False
+        self._to_retry: deque[int] = deque()
+
+    def join(self) -> None:
+        """Begin."""
+        self._is_working = True
+        self.send_all()
+
+    def leave(self) -> None:
+        """Send nothing more."""
+        self._is_working = False
+
+    @property
+    def _counts(self) -> bool:
+        return self.time.now >= self._counts_from_s
+
+    def send_all(self) -> None:
+        """Send what may be sent now."""
+        while self._is_working and self.in_flight < self.limit.limit:
+            if self.time.now < self._ready_at:
+                return
+            if self._to_retry:
+                self.result.resent += 1
+                self._send(self._to_retry.popleft())
+            elif self.in_flight + self._backing_off < self._window:
+                self._budget.on_request()
+                self._send(1)
+            else:
+                return
+            if self._request_s:
+                self._ready_at = self.time.now + self._request_s
+                self.time.at(self._ready_at, self.send_all)
+
+    def _send(self, attempt: int) -> None:
+        self.in_flight += 1
+        request = _Request(self.limit.on_start(), attempt, self.time.now)
+        self.result.sent += self._counts
+        back_s = self._network_s / 2
+        self.time.after(
+            self._network_s / 2,
+            lambda: self._deployment.ask(
+                lambda: self.time.after(back_s, lambda: self._answered(request)),
+                lambda: self.time.after(back_s, lambda: self._refused(request)),
+            ),
+        )
+
+    def over(self, request: _Request, result: Result) -> None:
+        """A request is answered or refused."""
+        self.in_flight -= 1
+        latency_s = self.time.now - request.sent_at
+        self.limit.on_outcome(Outcome(request.ticket, result, latency_s, rows=1000))
+
+    def _answered(self, request: _Request) -> None:
+        self.result.answered += self._counts
+        self.result.total_s += (self.time.now - request.sent_at) * self._counts
+        self.on_answer()
+        self.over(request, Result.OK)
+        self.send_all()
+
+    def _refused(self, request: _Request) -> None:
+        self.result.refused += self._counts
+        self.over(request, Result.OVERLOADED)
+        self.result.given_up += request.attempt == MAX_ATTEMPTS
+        backoff_s = self.time.random.uniform(0, min(30, 0.25 * 2 ** (request.attempt - 1)))
+        wait_s = max(backoff_s, self._budget.reserve(self.time.now))
+        self.result.retries += 1
+        self._backing_off += 1
+        self.time.after(wait_s, lambda: self._try_again(request.attempt + 1))
+        self.send_all()
+
+    def _try_again(self, attempt: int) -> None:
+        self._backing_off -= 1
+        self._to_retry.append(attempt)
+        self.send_all()
+
+
 class Simulation:
-    """One client with an endless input at one server."""
+    """One client at one server."""
 
     def __init__(self, server: Server, *, seconds: float, warm_up_s: float = 0.0, seed: int = 1):
         self._server = server
         self._seconds, self._warm_up_s = seconds, warm_up_s
-        self._random = random.Random(seed)
-        self._limit = AdaptiveLimit()
-        self._budget = RetryBudget()
-        self._events: list[tuple[float, int, Callable[[], None]]] = []
-        self._order = itertools.count()
-        self._now = 0.0
-        self._in_flight = self._working = 0
-        self._queue: deque[Callable[[], None]] = deque()
-        self._to_retry: deque[int] = deque()
-        self.result = Run()
+        self.time = Time(seed)
+        self._worker = Worker(
+            self.time,
+            Deployment(server, self.time),
+            limit=AdaptiveLimit(),
+            network_s=server.network_s,
+            counts_from_s=warm_up_s,
+        )
 
     def run(self) -> Run:
         """Simulate the whole time."""
         for part in range(1, 101):
-            self._at(self._seconds * part / 100, self._note)
-        self._send_all()
-        while self._events:
-            self._now, _, act = heapq.heappop(self._events)
-            if self._now > self._seconds:
-                break
-            act()
-            self._send_all()
-        return self.result
-
-    def _at(self, time: float, act: Callable[[], None]) -> None:
-        heapq.heappush(self._events, (time, next(self._order), act))
-
-    @property
-    def _counts(self) -> bool:
-        return self._now >= self._warm_up_s
+            self.time.at(self._seconds * part / 100, self._note)
+        self._worker.join()
+        self.time.run(self._seconds)
+        return self._worker.result
 
     def _note(self) -> None:
-        self.result.limits.append(self._limit.settled_limit)
-        if self._counts:
-            service_s = self._server.service_s * self._server.slower(self._now)
-            service_s *= math.exp(self._server.sigma**2 / 2)
-            slots = self._server.capacity(self._now)
-            self.result.possible += slots * (self._seconds / 100) / service_s
-
-    def _send_all(self) -> None:
-        while self._in_flight < self._limit.limit:
-            if self._to_retry:
-                self.result.resent += 1
-                self._send(self._to_retry.popleft())
-            else:
-                self._budget.on_request()
-                self._send(1)
-
-    def _send(self, attempt: int) -> None:
-        self._in_flight += 1
-        request = _Request(self._limit.on_start(), attempt, self._now)
-        self.result.sent += self._counts
-        self._at(self._now + self._server.network_s / 2, lambda: self._arrive(request))
-
-    def _arrive(self, request: _Request) -> None:
-        server = self._server
-        is_full = self._working >= server.capacity(self._now)
-        if self._random.random() < server.refuses or (
-            is_full and len(self._queue) >= server.queues
-        ):
-            self._at(self._now + server.network_s / 2, lambda: self._refused(request))
-        elif is_full:
-            self._queue.append(lambda: self._work(request))
-        else:
-            self._work(request)
-
-    def _work(self, request: _Request) -> None:
-        self._working += 1
-        seconds = self._server.service_s * self._server.slower(self._now)
-        seconds *= math.exp(self._random.gauss(0, self._server.sigma))
-        self._at(self._now + seconds, lambda: self._worked(request))
-
-    def _worked(self, request: _Request) -> None:
-        self._working -= 1
-        while self._queue and self._working < self._server.capacity(self._now):
-            self._queue.popleft()()
-        self._at(self._now + self._server.network_s / 2, lambda: self._answered(request))
-
-    def _over(self, request: _Request, result: Result) -> None:
-        self._in_flight -= 1
-        latency_s = self._now - request.sent_at
-        self._limit.on_outcome(Outcome(request.ticket, result, latency_s, rows=1000))
-
-    def _answered(self, request: _Request) -> None:
-        self.result.answered += self._counts
-        self.result.total_s += (self._now - request.sent_at) * self._counts
-        self._over(request, Result.OK)
-
-    def _refused(self, request: _Request) -> None:
-        self.result.refused += self._counts
-        self._over(request, Result.OVERLOADED)
-        backoff_s = self._random.uniform(0, min(30, 0.25 * 2 ** (request.attempt - 1)))
-        wait_s = max(backoff_s, self._budget.reserve(self._now))
-        self.result.retries += 1
-        self._at(self._now + wait_s, lambda: self._to_retry.append(request.attempt + 1))
+        result = self._worker.result
+        result.limits.append(self._worker.limit.settled_limit)
+        if self.time.now >= self._warm_up_s:
+            result.possible += self._server.possible(self.time.now) * self._seconds / 100
 
 
 def always(capacity: int) -> Callable[[float], int]:

@@ -25,6 +25,7 @@ from latency import page as latency_page  # noqa: E402 - the folders above hold 
 from plot import plot  # noqa: E402
 from run import table as benchmark_table  # noqa: E402
 from simulate_overload import table as overload_table  # noqa: E402
+from simulate_sharing import table as sharing_table  # noqa: E402
 from write_command_reference import reference  # noqa: E402
 from write_config_schema import schema  # noqa: E402
 
@@ -35,11 +36,13 @@ BEGIN, END = "<!-- table -->\n", "<!-- end of table -->\n"
 LINES_SHOWN = 20
 
 
-def with_table(page: Path, table: str) -> str:
-    """The page with another table between its two marks."""
-    before, rest = page.read_text(encoding="utf-8").split(BEGIN)
-    _, after = rest.split(END)
-    return f"{before}{BEGIN}{table}\n{END}{after}"
+def with_table(page: Path, *tables: str) -> str:
+    """The page with other tables between its pairs of marks, in their order."""
+    text, *rest = page.read_text(encoding="utf-8").split(BEGIN)
+    for table, part in zip(tables, rest, strict=True):
+        _, after = part.split(END)
+        text += f"{BEGIN}{table}\n{END}{after}"
+    return text
 
 
 def generated(docs: Path) -> dict[str, Callable[[], str]]:
@@ -49,7 +52,7 @@ def generated(docs: Path) -> dict[str, Callable[[], str]]:
     return {
         "bench.md": lambda: with_table(docs / "bench.md", latency_page(latencies)),
         "commands.md": reference,
-        "overload.md": lambda: with_table(docs / "overload.md", overload_table()),
+        "overload.md": lambda: with_table(docs / "overload.md", overload_table(), sharing_table()),
         "benchmarks.md": lambda: with_table(docs / "benchmarks.md", benchmark_table(figures)),
         "benchmarks.svg": lambda: plot(figures["kinds"]),
         # One for editors that read the examples, one for whoever has only the package.

@@ -12,6 +12,7 @@ import write_command_reference
 
 import batchscore
 from batchscore.bench.options import BenchConfig
+from batchscore.checking.options import CheckConfig
 from batchscore.config import EndpointConfig, RescoreConfig, ScoreConfig
 
 ROOT = Path(__file__).parents[1]
@@ -66,7 +67,7 @@ def test_every_option_is_in_the_reference():
     text = (ROOT / "docs" / "commands.md").read_text()
     for name in {
         info.alias or name
-        for model in (EndpointConfig, ScoreConfig, RescoreConfig, BenchConfig)
+        for model in (EndpointConfig, ScoreConfig, CheckConfig, RescoreConfig, BenchConfig)
         for name, info in model.model_fields.items()
     }:
         # An argument, Python's alone, tables of TOML.
@@ -81,6 +82,7 @@ def test_every_option_that_a_page_for_users_names_exists(name):
     known = set(re.findall(r"--[a-z][a-z-]+", (ROOT / "docs" / "commands.md").read_text()))
     known |= {"--quiet", "--cov", "--seeds"}  # of pip, pytest and the simulation
     known |= {"--docs", "--realtime", "--global", "--h", "--log-file", "--rps"}  # tools
+    known |= {"--spec", "--from", "--rm", "--requeue", "--signal", "--strict"}  # install.md
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", page.read_text()))
     assert named <= known
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from batchscore.errors import InputError
@@ -28,11 +28,13 @@ class Bodies:
         rows: rows of each.
         items: the bodies.
         given: how many were given out; beyond ``len(items)`` rows come again.
+        failed_rows: rows that cannot be sent, and are in none of them.
     """
 
     rows: int
     items: list[Body]
-    given: int = field(default=0)
+    given: int = 0
+    failed_rows: int = 0
 
     def take(self) -> Body:
         """The next one."""
@@ -81,7 +83,7 @@ def make_bodies(runs: Iterator[EncodedRows], batch_rows: int) -> Bodies:
     if not items:
         unsent = f" ({failed} more cannot be sent)" if failed else ""
         raise InputError(
-            f"--batch-size {batch_rows}: the input has only {rows} rows{unsent}; ask for smaller "
-            "requests, or give more rows"
+            f"--batch-size {batch_rows}: the input has only {rows} row{'' if rows == 1 else 's'}"
+            f"{unsent}; ask for smaller requests, or give more rows"
         )
-    return Bodies(batch_rows, items)
+    return Bodies(batch_rows, items, failed_rows=failed)

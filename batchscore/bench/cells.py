@@ -19,9 +19,10 @@ from batchscore.bench.figures import (
     windows,
 )
 from batchscore.bench.load import Closed, Load
-from batchscore.bench.validity import OwnDelay, over_time, own_delays, why_invalid
+from batchscore.bench.validity import OwnDelay, own_delays, stops_of, why_invalid
 
 if TYPE_CHECKING:
+    from batchscore.bench.echo import OwnShare
     from batchscore.bench.samples import Column, Samples
 
 
@@ -63,7 +64,12 @@ class Cell:
     """The figures of a load: of the requests that were meant for the measured stretch.
 
     Throughput is that of the answers which came in it.
+
+    Attributes:
+        own_share: what such a request takes at a server that does nothing, once that was measured.
     """
+
+    own_share: OwnShare | None = None
 
     def __init__(self, measured: Measured, *, max_client_share: float, max_drift: float) -> None:
         self.measured = measured
@@ -102,17 +108,24 @@ class Cell:
     @cached_property
     def own_delays(self) -> tuple[OwnDelay, ...]:
         """The client's part in the response times."""
-        late = np.nan_to_num(self._send_delays[self.samples.ok])
-        if isinstance(self.measured.load, Closed):
-            late = np.zeros_like(late)
-        return own_delays(self._answered, late, self._lags)
+        load, good = self.measured.load, self.samples.ok
+        late = np.nan_to_num(self._send_delays[good])
+        closed = load.concurrency if isinstance(load, Closed) else None
+        answered = self.samples.column("last_byte")[good]
+        return own_delays(
+            self._answered, late if closed is None else 0 * late, answered, self._stops, closed
+        )
 
     @cached_property
     def _lags(self) -> Column:
         measured = self.measured
         table = np.array(measured.lags, dtype=np.float64).reshape(-1, 2)
-        at, lags = table[(table[:, 0] >= measured.start) & (table[:, 0] < measured.end)].T
-        return over_time(at, lags)
+        inside: Column = table[(table[:, 0] >= measured.start) & (table[:, 0] < measured.end)]
+        return inside
+
+    @property
+    def _stops(self) -> Column:
+        return stops_of(*self._lags.T)
 
     @cached_property
     def responses(self) -> Column:
@@ -133,10 +146,14 @@ class Cell:
 
     @property
     def client_share_s(self) -> float:
-        """What the client itself takes of a request at the median, in seconds."""
-        good = self.samples.chosen(self.samples.ok)
-        reading = good.column("decoded") - good.column("last_byte")
-        return _quantile(reading, 0.5) + _quantile(self._known_send_delays, 0.5)
+        """The client's own part of a response time at the median, in seconds; NaN: not known.
+
+        What a request takes where nothing is served, and, where it was due at a certain time, how
+        late it was sent.
+        """
+        own = math.nan if self.own_share is None else self.own_share.p50
+        is_closed = isinstance(self.measured.load, Closed)
+        return own if is_closed else own + _quantile(self._known_send_delays, 0.5)
 
     @property
     def is_stable(self) -> bool:
@@ -191,8 +208,9 @@ class Cell:
             "over_time": [window.as_dict() for window in self.windows],
             "errors": self.errors,
             "send_delay_s": _spread(self._known_send_delays),
-            "loop_lag_s": _spread(self._lags),
+            "loop_lag_s": _spread(self._lags[:, 1]),
             "client_cpu": self.client_cpu,
+            "echo_s": None if self.own_share is None else self.own_share.as_dict(),
             "client_share_s": known(self.client_share_s),
             "own_delay_s": {f"p{each.percent}": each.seconds for each in self.own_delays},
             "valid": not self.why_invalid,

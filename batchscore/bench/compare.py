@@ -20,7 +20,12 @@ CONFIDENCE = 0.95
 _RESAMPLES = 4_000
 # Windows without a good answer are left out; from fewer than these nothing can be told.
 _LEAST_WINDOWS = 5
-_METRICS = ("goodput_rows_per_s", "response_s.p50", "response_s.p99")
+_MATTERING = {
+    "options": ("duration", "warmup", "max_attempts", "limit"),
+    "environment": ("processor", "cores", "usable_cores", "system", "python"),
+}
+METRICS = {"goodput_rows_per_s": "rows/s", "response_s.p50": "p50", "response_s.p99": "p99"}
+"""The figures that are compared, and what they are called."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +37,7 @@ class Change:
         metric: which figure; the mean of it over the windows of the measurement.
         old, new: its values.
         low, high: within which the change lies, as a share of the old value, at 95 %.
+        was_invalid: the old value is one of the client, so that nothing can be told.
     """
 
     cell: int
@@ -40,6 +46,7 @@ class Change:
     new: float
     low: float
     high: float
+    was_invalid: bool = False
 
     @property
     def change(self) -> float:
@@ -48,6 +55,8 @@ class Change:
 
     def is_regression(self, most: float) -> bool:
         """Whether it is worse by more than that share, and that it is worse at all is sure."""
+        if self.was_invalid:
+            return False
         if self.metric == "goodput_rows_per_s":
             return self.change < -most and self.high < 0
         return self.change > most and self.low > 0
@@ -62,6 +71,7 @@ class Change:
             "change": self.change,
             "low": self.low,
             "high": self.high,
+            "was_invalid": self.was_invalid,
             "is_regression": self.is_regression(most),
         }
 
@@ -101,14 +111,37 @@ def changes(
     for number, cell in enumerate(new):
         if (before := by_load.get(key_of(cell))) is None:
             continue
-        for metric in _METRICS:
+        for metric in METRICS:
             pair = [_by_window(each, metric) for each in (before, cell)]
             if min(map(len, pair)) < _LEAST_WINDOWS or not pair[0].mean() > 0:
                 continue
             low, high = bootstrapped(pair[0], pair[1], dice)
             olds, news = (float(values.mean()) for values in pair)
-            found.append(Change(number, metric, olds, news, low, high))
+            was_invalid = not before["valid"]
+            found.append(Change(number, metric, olds, news, low, high, was_invalid))
     return found
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """In what else than the deployment's speed two reports differ, a text each."""
+    found = []
+    for name in ("endpoint", "protocol", "version"):
+        found += _differing(name, old.get(name), new.get(name))
+    for table, names in _MATTERING.items():
+        befores, nows = (report.get(table) or {} for report in (old, new))
+        for name in names:
+            found += _differing(name.replace("_", " "), befores.get(name), nows.get(name))
+    return found
+
+
+def _differing(name: str, before: object, now: object) -> list[str]:
+    return [] if before == now else [f"{name} {_shown(before)} before, now {_shown(now)}"]
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:g}"
+    return "none" if value is None else str(value)
 
 
 def key_of(cell: Mapping[str, Any]) -> str:

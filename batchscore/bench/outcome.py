@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, NamedTuple
 
 from batchscore.bench.cells import rows_text
+from batchscore.bench.compare import METRICS
 from batchscore.bench.report import SloResult
 from batchscore.bench.verdict import CONFIDENCE
 from batchscore.errors import EXIT_FAILED_ROWS, EXIT_STOPPED
@@ -110,8 +111,8 @@ def _missed(report: BenchReport) -> Outcome | None:
         results = [result for result in missed if result.slo.text == text]
         worst = results[0]
         value, where = worst.slo.told(worst.value), report.cells[worst.cell].measured
-        texts.append(f"{text}: {value} at {where}{_more(results)}")
-    return Outcome("slo_missed", EXIT_FAILED_ROWS, f"missed {'; '.join(texts)}") if texts else None
+        texts.append(f"{text} ({value} at {where}{_more(results)})")
+    return Outcome("slo_missed", EXIT_FAILED_ROWS, f"missed: {', '.join(texts)}") if texts else None
 
 
 def _regressed(report: BenchReport) -> Outcome | None:
@@ -119,7 +120,7 @@ def _regressed(report: BenchReport) -> Outcome | None:
         return None
     worst = max(report.regressions, key=lambda change: abs(change.change))
     text = (
-        f"regressed: {worst.metric} by {worst.change:+.1%} ({worst.low:+.1%} to "
+        f"regressed: {METRICS[worst.metric]} by {worst.change:+.1%} ({worst.low:+.1%} to "
         f"{worst.high:+.1%}) at {report.cells[worst.cell].measured}"
     )
     return Outcome("regressed", EXIT_FAILED_ROWS, text)
@@ -160,4 +161,4 @@ def errors_text(cell: Cell) -> str:
 
 def _more(found: Sequence[object]) -> str:
     rest = len(found) - 1
-    return "" if not rest else f" (and {rest} load{'s' if rest > 1 else ''} more)"
+    return "" if not rest else f" and {rest} load{'s' if rest > 1 else ''} more"

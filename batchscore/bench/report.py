@@ -78,6 +78,7 @@ class BenchReport:
         compared_with: what the earlier report says of itself.
         changes: what became of its loads.
         max_regression: how much worse one may have got; None: as much as it likes.
+        notes: what else there is to know, a sentence each.
         load_average: how busy the computer was before, where the system tells.
         reuse: the places of a load with different and with the same rows, and how much less time
             the latter took.
@@ -97,6 +98,7 @@ class BenchReport:
     compared_with: dict[str, object] | None = None
     changes: list[Change] = field(default_factory=list)
     max_regression: float | None = None
+    notes: list[str] = field(default_factory=list)
     load_average: dict[str, object] = field(default_factory=_load_average)
 
     def as_dict(self) -> dict[str, object]:
@@ -107,6 +109,7 @@ class BenchReport:
             "status": self.status,
             "exit_code": self.exit_code,
             "message": self.message,
+            "notes": self.notes,
             "version": __version__,
             "started_at": self.started_at,
             "endpoint": self.endpoint,
@@ -139,7 +142,12 @@ class BenchReport:
             return None
         most = math.inf if self.max_regression is None else self.max_regression
         cells = [change.as_dict(most) for change in self.changes]
-        return {"old": self.compared_with, "confidence": CONFIDENCE, "cells": cells}
+        return {
+            "old": self.compared_with,
+            "confidence": CONFIDENCE,
+            "max_regression": self.max_regression,
+            "cells": cells,
+        }
 
     def write(self, paths: Iterable[Path]) -> None:
         """Write the report as JSON, or as a page where a name ends in ``.html``.

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from batchscore.bench.cells import rows_text
-from batchscore.bench.compare import changes, key_of, read_report
+from batchscore.bench.compare import changes, differences, key_of, read_report
+from batchscore.bench.echo import own_share
 from batchscore.bench.find_max import Search, find_max
 from batchscore.bench.load import Closed, Load, Open
 from batchscore.bench.measure import Display, measured_cell
@@ -17,7 +19,8 @@ from batchscore.bench.report import BenchReport, is_of_bench, write_requests
 from batchscore.bench.target import Target, prepared
 from batchscore.bench.timed import TimedTransport
 from batchscore.endpoint import Endpoint
-from batchscore.errors import EXIT_STOPPED, EXIT_USAGE, OutputError, UsageError
+from batchscore.environment import raise_file_limit
+from batchscore.errors import EXIT_STOPPED, EXIT_USAGE, AttemptError, OutputError, UsageError
 from batchscore.metrics import RunMetrics
 from batchscore.readers import ReadOptions, open_reader
 from batchscore.run import exit_code_of
@@ -31,6 +34,8 @@ if TYPE_CHECKING:
 
     from batchscore.bench.cells import Cell
     from batchscore.bench.options import BenchConfig
+
+_log = logging.getLogger("batchscore")
 
 _CONCURRENCY = (1, 2, 4, 8)
 _FIRST_RATE = 10.0
@@ -130,7 +135,7 @@ def _check_places(config: BenchConfig) -> None:
 async def _measured(config: BenchConfig, report: BenchReport, display: Display) -> None:
     """Measure each load with each batch size."""
     runtime = Runtime(transport=TimedTransport)
-    _raise_handles()
+    raise_file_limit()
     with runtime.ground(RunMetrics()) as ground:
         job = await with_protocol(config.as_score(), ground)
         opened = await ground.offload(open_reader, job.inputs, ReadOptions.of(job))
@@ -153,6 +158,7 @@ async def _all_cells(
 ) -> None:
     plan = [(load, size) for size in config.batch_size for load in loads(config)]
     total = len(plan) + config.reuse_rows
+    report.notes += _left_out(target)
     for number, (load, size) in enumerate(plan, 1):
         text = f"{load}, {rows_text(size)}"
         display.on_load(number, total, text, config.warmup + config.duration)
@@ -162,6 +168,7 @@ async def _all_cells(
         display.on_cell(report.cells[-1])
     if config.find_max:
         await _searches(config, report, target, display)
+    report.notes += _repeated(target)
     if config.reuse_rows:
         load, size = plan[0]
         text = f"{load}, the same {rows_text(size)}"
@@ -171,6 +178,38 @@ async def _all_cells(
         report.cells.append(reused)
         display.on_cell(reused)
         report.reuse = _reuse(report.cells)
+    await _own_shares(report, target)
+
+
+async def _own_shares(report: BenchReport, target: Target) -> None:
+    """Measure what the client itself takes of requests like those that were answered."""
+    for rows, (request, response) in sorted(target.sender.answered.items()):
+        try:
+            share = await own_share(request, response, rows)
+        except (OSError, AttemptError) as error:
+            # The figures stand without it; a computer that is out of handles says so elsewhere.
+            _log.warning("the client's own share of the times is not known: %s", error)
+            return
+        for cell in report.cells:
+            if cell.measured.batch_size == rows:
+                cell.own_share = share
+
+
+def _left_out(target: Target) -> list[str]:
+    failed = max(bodies.failed_rows for bodies in target.bodies.values())
+    if not failed:
+        return []
+    return [f"{rows_text(failed)} cannot be sent and {'is' if failed == 1 else 'are'} left out"]
+
+
+def _repeated(target: Target) -> list[str]:
+    """Where there were not rows enough: a server that keeps its answers is measured by them."""
+    return [
+        f"with {rows_text(size)} a request the input lasts for {len(bodies.items):,} of "
+        f"{bodies.given:,} requests; after that the same rows came again, which a cache may answer"
+        for size, bodies in target.bodies.items()
+        if bodies.given > len(bodies.items)
+    ]
 
 
 async def _searches(
@@ -214,14 +253,10 @@ def _compare(config: BenchConfig, report: BenchReport, old: dict[str, Any]) -> N
     """What became of the loads of an earlier report."""
     report.max_regression = config.max_regression
     names = ("started_at", "version", "endpoint", "environment", "status")
-    report.compared_with = {name: old.get(name) for name in names}
+    keys = {key_of(cell) for cell in old["cells"]}
+    new = [cell for cell in report.cells if key_of(cell.as_dict()) not in keys]
+    report.compared_with = {name: old.get(name) for name in names} | {
+        "differences": differences(old, report.as_dict()),
+        "missing": [str(cell.measured) for cell in new],
+    }
     report.changes = changes(old["cells"], [cell.as_dict() for cell in report.cells], config.seed)
-
-
-def _raise_handles() -> None:
-    """Let this process have as many connections as the system allows."""
-    with suppress(ImportError, ValueError, OSError):
-        import resource  # noqa: PLC0415 - not on every system
-
-        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

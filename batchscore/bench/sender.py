@@ -14,13 +14,17 @@ if TYPE_CHECKING:
     import random
 
     from batchscore.bench.places import Places
-    from batchscore.protocols.base import Body, Response
+    from batchscore.protocols.base import Body, Request, Response
     from batchscore.scoring.connection import Connection
     from batchscore.scoring.decoding import Decoding
 
 
 class Sender:
-    """Sends requests, each when it is told to, or when there is a place for it."""
+    """Sends requests, each when it is told to, or when there is a place for it.
+
+    Attributes:
+        answered: the last request that was answered well, and its answer, by rows.
+    """
 
     def __init__(
         self, connection: Connection, decoding: Decoding, max_attempts: int, dice: random.Random
@@ -29,6 +33,7 @@ class Sender:
         self._protocol, self._url = connection.protocol, connection.endpoint.url
         self._decoding = decoding
         self._policy = RetryPolicy(max_attempts, connection.protocol.treatment, {}, dice)
+        self.answered: dict[int, tuple[Request, Response]] = {}
 
     async def send(
         self, body: Body, rows: int, places: Places, intended: float | None = None
@@ -59,6 +64,7 @@ class Sender:
             try:
                 response = await self._authorized.send(request)
                 self._read(response, sample)
+                self.answered[rows] = request, response
             finally:
                 first_sent = first_sent or times.sent
 

@@ -89,7 +89,7 @@ class Slo:
             case "errors":
                 return f"{value:.2%}"
             case "throughput":
-                return f"{value:,.1f} {self.unit}/s"
+                return f"{value:,.1f} {'rows' if self.unit == 'rows' else 'req'}/s"
         return f"{value * 1000:.2f} ms" if value < 1 else f"{value:.2f} s"
 
     def is_kept(self, value: float) -> bool:

@@ -1,10 +1,10 @@
 """Whether it was the deployment that was measured, or the client.
 
 What counts is how far the client moved the figures. How late each request was sent is known, and is
-taken off it. How late an answer was read is not; but a timer of the event loop is as late as an
-answer that comes at the same moment would be read, so that its lags, drawn at random, are added to
-the latencies once more: the figures move by about as much as they were moved the first time
-(simulation extrapolation, Cook and Stefanski 1994).
+taken off it. How late an answer was read is not; what is known is when the event loop stood still,
+asked every ten milliseconds. So as many and as long stops are put once more among the answers, at
+random: the figures move by about as much as they were moved the first time (simulation
+extrapolation, Cook and Stefanski 1994).
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ PERCENTS = (50, 99)
 _MAX_CPU = 0.9
 # The event loop sleeps in whole milliseconds, so that its lags are no finer.
 _LEAST_S = 0.001
+_SHORTEST_STOP_S = 0.0005
 _SHOWN_S = 0.00005
-_DRAWS = 20_000
 _LEAST_LAGS = 2
-_MOST_FILLED = 1_000
+_TIMES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,50 +54,68 @@ class OwnDelay:
     def __str__(self) -> str:
         parts = (("sent", self.sending_s), ("read", self.reading_s))
         late = " and ".join(f"{how} {_ms(part)} late" for how, part in parts if part >= _SHOWN_S)
-        return (
-            f"{_ms(self.seconds)} of the p{self.percent} of {_ms(self.told_s)} are its own delay "
-            f"({late})"
-        )
+        part, told = _ms(self.seconds), _ms(self.told_s)
+        return f"{part} of the p{self.percent} of {told} are the client's own delay ({late})"
 
 
-def own_delays(responses: Column, send_delays: Column, lags: Column) -> tuple[OwnDelay, ...]:
+def own_delays(
+    responses: Column, send_delays: Column, answered: Column, stops: Column, closed: int | None
+) -> tuple[OwnDelay, ...]:
     """What the client's delays did to the percentiles.
 
     Args:
         responses: of the requests that were answered well, in seconds.
         send_delays: how late each of them was sent; zeros in a closed loop, where nothing is due.
-        lags: how late the event loop was whenever it was asked, see ``over_time``.
+        answered: when the answer of each was there, in seconds.
+        stops: how long the event loop stood still, each time, see ``stops_of``.
+        closed: how many requests were in flight in a closed loop: as no more is sent before they
+            are read, no more of them wait for the end of one stop. None of an open loop.
     """
     if not len(responses):
         return ()
-    dice = np.random.default_rng(0)
-    drawn = dice.choice(responses, _DRAWS)
-    late = drawn + dice.choice(lags, _DRAWS) if len(lags) else drawn
+    late = [_read_late(answered, stops, closed, seed) for seed in range(_TIMES)]
     found = []
     for percent in PERCENTS:
         share = percent / 100
         told, alone = (_quantile(each, share) for each in (responses, responses - send_delays))
-        reading = _quantile(late, share) - _quantile(drawn, share)
-        found.append(OwnDelay(percent, told, max(0.0, told - alone), max(0.0, reading)))
+        moved = float(np.mean([_quantile(responses + each, share) - told for each in late]))
+        found.append(OwnDelay(percent, told, max(0.0, told - alone), min(moved, told)))
     return tuple(found)
 
 
-def over_time(at: Column, lags: Column) -> Column:
-    """Lags as they would be if the loop had been asked all the time.
+def _read_late(answered: Column, stops: Column, closed: int | None, seed: int) -> Column:
+    """How late each answer would be read if the loop stood still as often at other times."""
+    order = np.argsort(answered)
+    times = answered[order]
+    late = np.zeros(len(times))
+    begins = np.random.default_rng(seed).uniform(times[0], times[-1], len(stops))
+    firsts = np.searchsorted(times, begins)
+    lasts = np.searchsorted(times, begins + stops)
+    if closed is not None:
+        lasts = np.minimum(lasts, firsts + closed)
+    for first, last, end in zip(firsts, lasts, begins + stops, strict=True):
+        late[first:last] = np.maximum(late[first:last], end - times[first:last])
+    found = np.empty(len(times))
+    found[order] = late
+    return found
 
-    While it is late it cannot be asked: a second's lag is one figure, as is each of the hundred
-    without one. What would have been asked in that second is filled in.
+
+def stops_of(at: Column, lags: Column) -> Column:
+    """How long the loop stood still, each time, from how late it was when it was asked.
+
+    Asked at a moment that knows nothing of the stop, half of it is still to come; one that is
+    shorter than the time between two questions is met only now and then, and stands for the others.
 
     Args:
         at: when each lag was known.
         lags: they themselves, in seconds.
     """
     if len(lags) < _LEAST_LAGS:
-        return lags
+        return np.zeros(0)
     every_s = float(np.median(np.diff(at) - lags[1:]))
-    steps = np.arange(1, _MOST_FILLED) * every_s
-    filled = lags[lags > every_s][:, None] - steps
-    return np.concatenate([lags, filled[filled > 0]])
+    seen = lags[lags >= _SHORTEST_STOP_S]
+    stops = np.minimum(2 * seen, seen + every_s / 2)
+    return np.repeat(stops, np.maximum(1, np.rint(every_s / stops)).astype(np.int64))
 
 
 def why_invalid(

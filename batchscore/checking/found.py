@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from batchscore.checking.kinds import (
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from batchscore.errors import AttemptError
     from batchscore.readers import OpenedInput
 
+# How the nearest name is told, where it can stand in a command as it is.
+_MEANT = re.compile(r"\(did you mean '([\w.-]+)'\?\)")
 # The deployment may take the same rows in smaller requests.
 _TOO_LARGE = "http_413"
 
@@ -117,6 +120,8 @@ class Found:
 
     def _of_error(self, kind: Kind, error: UsageError, feature: str | None = None) -> None:
         text, remedy = _halves(error)
+        if (meant := _MEANT.search(text)) is not None:
+            remedy = remedy.replace("=COLUMN'", f"={meant[1]}'").replace("name another with", "say")
         column = None
         if kind is WRONG_TYPE and feature is not None:
             column = self._config.map.get(feature, feature)

@@ -107,6 +107,7 @@ class Judge:
         self._inputs = len(served.features.sources)
         self._names: dict[str, str] = {}
         self.exemplified: set[Key] = set()
+        self._noted = list(_noted(served))
 
     def judge(self, chunk: Chunk, *, keep: bool) -> Judged:
         """Judge a chunk; blocks.
@@ -255,20 +256,14 @@ class Judge:
         self, judged: Judged, start_row: int, batch: pa.RecordBatch, failing: list[int]
     ) -> None:
         """Nulls, and categories that are none of the deployment's, in rows that are sent."""
-        features = self._served.features
-        for spec, source in zip(self._served.signature.inputs, features.sources, strict=True):
-            if source.is_packed:
-                continue
-            (name,) = source.columns
+        for name, empty_too, classes in self._noted:
             cells = batch.column(name)
-            is_text_wanted = spec.kind in {"text", "category"}
-            empty_too = not is_text_wanted and is_untyped(features.columns.field(name))
-            if cells.null_count or empty_too:
+            if empty_too or cells.null_count:
                 mask = _absent(cells, empty_too=empty_too)
                 self._note(judged, NULL, name, mask, start_row, failing)
-            if spec.kind == "category" and spec.classes:
+            if classes:
                 texts, _ = text_of(plain(cells))
-                known = pc.is_in(texts, pa.array(spec.classes, texts.type))
+                known = pc.is_in(texts, pa.array(classes, texts.type))
                 others = pc.and_(texts.is_valid(), pc.invert(known))
                 mask = others.to_numpy(zero_copy_only=False)
                 self._note(judged, UNLISTED, name, mask, start_row, failing, cells)
@@ -295,6 +290,17 @@ class Judge:
             return
         for row in rows[:MAX_EXAMPLES].tolist():
             finding.show(start_row + row + 1, None if cells is None else cells[row], kind.title)
+
+
+def _noted(served: Served) -> Iterator[tuple[str, bool, tuple[str, ...]]]:
+    """The column of each input, whether empty text is null to it, and its classes."""
+    for spec, source in zip(served.signature.inputs, served.features.sources, strict=True):
+        if source.is_packed:
+            continue
+        (name,) = source.columns
+        is_text_wanted = spec.kind in {"text", "category"}
+        empty_too = not is_text_wanted and is_untyped(served.features.columns.field(name))
+        yield name, empty_too, (spec.classes or ()) if spec.kind == "category" else ()
 
 
 def _first_rows(encoder: RowEncoder, rows: RowBatch, start: int, most: int) -> list[int]:

@@ -47,7 +47,13 @@ class Prober:
     refusals: list[AttemptError] = field(default_factory=list)
 
     async def probe(
-        self, sample: Sequence[Sendable], rows: int, requests: int, rate: Rate | None
+        self,
+        sample: Sequence[Sendable],
+        rows: int,
+        requests: int,
+        *,
+        rate: Rate | None,
+        least_s: float,
     ) -> Probe:
         """Send a sample, and tell the time to expect.
 
@@ -56,6 +62,7 @@ class Prober:
             rows: all that there are to be sent.
             requests: the same.
             rate: the most that may be sent in a second.
+            least_s: what reading and encoding alone takes.
 
         Raises:
             UnreachableError: nothing is answered.
@@ -81,7 +88,7 @@ class Prober:
         if not answered:
             return Probe(len(sample), sent)
         speed = answered / max(wall_s, 1e-9)
-        expected_s = rows / speed
+        expected_s = max(rows / speed, least_s)
         if rate is not None:
             count = rows if rate.unit == "rows" else requests
             expected_s = max(expected_s, count / rate.per_second)

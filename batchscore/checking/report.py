@@ -59,7 +59,8 @@ class Probe:
         latency_s: the median time of a request, alone in flight.
         at_once: how many were in flight when the speed was measured.
         rows_per_s: the speed that all rows can be expected to have.
-        expected_s: the time to expect for all rows at that speed, within ``--rate-limit``.
+        expected_s: the time to expect for all rows: at that speed, within ``--rate-limit``, and
+            at least what reading them takes.
     """
 
     requests: int

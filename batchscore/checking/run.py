@@ -73,11 +73,13 @@ class _Check:
         self._judged = Judged(0)
         self._sample: list[Sendable] = []
         self._begun = 0
+        self._read_s = 0.0
         self._unreadable: UsageError | None = None
         self._probe: Probe | None = None
         self._served: Served
         self._found: Found
         self._protocol = self._fingerprint = ""
+        self._seconds = 0.0
 
     async def work(self, run: Run) -> None:
         """Read, judge, and where it is asked for send a few requests."""
@@ -102,6 +104,7 @@ class _Check:
                 await self._check(opened, connection, kept)
         finally:
             opened.close()
+        self._seconds = run.metrics.seconds
 
     async def _check(
         self, opened: OpenedInput, connection: Connection, kept: tuple[str, ...]
@@ -141,7 +144,9 @@ class _Check:
 
         columns = {*kept, *self._served.features.columns.names}
         window = Window(_WINDOW_CHUNKS * config.chunk_rows, _WINDOW_BYTES)
+        began = metrics.seconds
         await ordered_map(self._chunks(opened, columns), judged, collect, window)
+        self._read_s = metrics.seconds - began
 
     def _collect(self, result: Judged) -> None:
         metrics, whole = self._run.metrics, self._judged
@@ -184,7 +189,11 @@ class _Check:
             _at_once(config),
         )
         self._probe = await prober.probe(
-            self._sample, whole.rows - whole.failed, whole.requests, config.rate_limit
+            self._sample,
+            whole.rows - whole.failed,
+            whole.requests,
+            rate=config.rate_limit,
+            least_s=self._read_s,
         )
         self._found.refusals(prober.refusals, len(self._sample))
         if prober.decoding.decoder is not None:
@@ -212,7 +221,7 @@ class _Check:
             problems=tuple(found.problems),
             notes=tuple(found.notes),
             probe=self._probe,
-            seconds=round(run.metrics.seconds, 6),
+            seconds=round(self._seconds, 6),
             version=__version__,
         )
 

@@ -96,6 +96,9 @@ def _open_streams() -> None:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, io.TextIOWrapper(io.FileIO(os.devnull, "w"), encoding="utf-8"))
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A console of Windows, or LANG=C, has not every character of a table; nothing fails there.
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _told(raised: BaseException) -> int:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from batchscore.bench.options import BenchConfig
 from batchscore.cli.commands import as_function
 from batchscore.cli.options import Command, GeneralOptions
-from batchscore.cli.score import DEPLOYMENT, METAVARS
+from batchscore.cli.score import DEPLOYMENT, METAVARS, STORES
 from batchscore.cli.terminal import TERMINAL
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ def _bench(config: BenchConfig, general: GeneralOptions) -> int:
     finally:
         TERMINAL.finish(display)
     _print_table(report)
+    for note in report.notes:
+        TERMINAL.note(f"note: {note}")
     if report.message:
         TERMINAL.error(report.message, report.status, report.exit_code)
     return report.exit_code
@@ -54,6 +56,7 @@ def _print_table(report: BenchReport) -> None:
         table.add_row(*_row(cell))
     endpoint = f"{report.endpoint}, protocol {report.protocol}"
     TERMINAL.data(f"{endpoint}; times in ms, from the intended send\n")
+    TERMINAL.data("client: its own part of p50, measured at a server that does nothing\n")
     if report.cells:
         TERMINAL.data("\n")
         TERMINAL.table(table, _TABLE_WIDTH)
@@ -61,26 +64,43 @@ def _print_table(report: BenchReport) -> None:
         TERMINAL.data(f"\nthe same rows in each request: {ratio:.0%} of the service time (p50)\n")
     for search in report.searches:
         TERMINAL.data(f"\n{found_text(search, is_best=search is report.best_search)}\n")
-    if report.changes:
-        TERMINAL.data("\n")
-    for change in report.changes:
-        TERMINAL.data(
-            f"{change.change:+.1%} ({change.low:+.1%} to {change.high:+.1%})  {change.metric}"
-            f"  ({report.cells[change.cell].measured})\n"
-        )
+    if report.compared_with is not None:
+        _print_changes(report, report.compared_with)
     if report.slo:
         TERMINAL.data("\n")
     for result in report.slo:
-        word, where = "kept" if result.is_kept else "missed", report.cells[result.cell].measured
+        word, cell = "kept" if result.is_kept else "missed", report.cells[result.cell]
+        where = f"{cell.measured}{', invalid' if cell.why_invalid else ''}"
         TERMINAL.data(f"{word}  {result.slo.text}  {result.slo.told(result.value)}  ({where})\n")
+
+
+def _print_changes(report: BenchReport, old: dict[str, Any]) -> None:
+    """What became of the loads since an earlier report."""
+    from batchscore.bench.compare import CONFIDENCE, METRICS
+
+    TERMINAL.data(f"\nsince {old['started_at']} ({CONFIDENCE:.0%} confidence)\n")
+    for difference in old["differences"]:
+        TERMINAL.data(f"  other: {difference}\n")
+    for missing in old["missing"]:
+        TERMINAL.data(f"  not measured then: {missing}\n")
+    for change in report.changes:
+        name = METRICS[change.metric]
+        is_rate = name == "rows/s"
+        before, now = (
+            f"{value:,.0f}" if is_rate else _ms(value) for value in (change.old, change.new)
+        )
+        invalid = ", invalid then" if change.was_invalid else ""
+        TERMINAL.data(
+            f"{name:<6}  {before:>9} -> {now:<9}  {change.change:+.1%} ({change.low:+.1%} to "
+            f"{change.high:+.1%})  {report.cells[change.cell].measured}{invalid}\n"
+        )
 
 
 def _row(cell: Cell) -> Sequence[str]:
     figures, service = cell.response.summary(), cell.service.summary()
     notes = [
         *(["same rows"] if cell.measured.rows_reused else []),
-        *([] if cell.is_stable else ["not stable"]),
-        *(["invalid"] if cell.why_invalid else []),
+        *(["invalid"] if cell.why_invalid else [] if cell.is_stable else ["not stable"]),
     ]
     return (
         str(cell.measured.load),
@@ -112,7 +132,7 @@ COMMAND = Command(
     groups={
         "Input": (
             "inputs", "input_format", "map", "delimiter", "encoding", "null", "type", "image_root",
-            "limit",
+            "hive", "limit",
         ),
         "Load": (
             "concurrency", "rate", "arrivals", "batch_size", "reuse_rows", "duration", "warmup",
@@ -121,6 +141,7 @@ COMMAND = Command(
         "Sending": ("timeout", "max_attempts", "max_response_bytes"),
         "Deployment": DEPLOYMENT,
         "Output": ("slo", "find_max", "compare", "max_regression", "output", "report"),
+        "Stores": STORES,
     },
     short={"output": "-o"},
     metavars={

@@ -130,8 +130,15 @@ def _facts_of(report: CheckReport) -> Sequence[tuple[str, str]]:
         return [*facts, ("requests", "none can be sent before the columns are mended")]
     facts.append(("requests", f"{report.requests:,}, {size_text(report.request_bytes)} in all"))
     if report.nonfinite_as_null:
-        facts.append(("sent", f"{report.nonfinite_as_null:,} NaN or infinite numbers as null"))
-    return [*facts, ("time", _time(report))]
+        plural = "" if report.nonfinite_as_null == 1 else "s"
+        many = f"{report.nonfinite_as_null:,} NaN or infinite number{plural}"
+        facts.append(("sent", f"{many} as null"))
+    facts.append(("time", _time(report)))
+    if report.probe is not None:
+        sent, rows = report.probe.requests, report.probe.rows
+        were = "1 request was" if sent == 1 else f"{sent} requests were"
+        facts.append(("probe", f"{were} sent, {rows:,} row{'s' * (rows != 1)} in all"))
+    return facts
 
 
 def _time(report: CheckReport) -> str:
@@ -139,15 +146,13 @@ def _time(report: CheckReport) -> str:
     if not report.requests:
         return "none, as there is no row to be sent"
     if probe is None:
-        return "not known, as nothing was sent; --probe sends a few requests to tell it"
-    sent = "1 request was sent" if probe.requests == 1 else f"{probe.requests} requests were sent"
-    sent += f" ({probe.rows:,} rows)"
+        return "not measured; --probe sends a few requests to tell it"
     if probe.rows_per_s is None or probe.expected_s is None or probe.latency_s is None:
-        return f"not known: {sent}, none was answered well"
-    at_once = "one at a time" if probe.at_once == 1 else f"{probe.at_once} requests at once"
+        return "not known, as no request was answered well"
+    at_once = "one request at a time" if probe.at_once == 1 else f"{probe.at_once} at once"
     return (
         f"about {duration_text(probe.expected_s)}, at {count_text(probe.rows_per_s)} rows/s with "
-        f"{at_once}; one takes {duration_text(probe.latency_s)}: {sent}"
+        f"{at_once}, {duration_text(probe.latency_s)} each"
     )
 
 

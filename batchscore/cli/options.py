@@ -38,7 +38,9 @@ _FILES = frozenset({"inputs", "input", "output", "model"})
 _NAMES = {"protocol": ("auto", "instances", "mlflow", "open-inference", "rows")}
 """What is offered for options whose built-in names stand in a layer that takes long to import."""
 
-_GROUPS = ("Input", "Load", "Sending", "Deployment", "Output", "Engine", "Options", "General")
+_GROUPS = (
+    "Input", "Load", "Sending", "Deployment", "Output", "Stores", "Engine", "Options", "General",
+)  # fmt: skip
 
 
 class OptionsModel(BaseModel):

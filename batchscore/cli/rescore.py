@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from batchscore.cli.commands import as_function
 from batchscore.cli.options import Command, GeneralOptions
-from batchscore.cli.score import METAVARS, SENDING, report_of, told_of
+from batchscore.cli.score import METAVARS, SENDING, STORES, report_of, told_of
 from batchscore.config import RescoreConfig
 from batchscore.endpoint import redacted
 
@@ -39,6 +39,7 @@ COMMAND = Command(
             "url", "token_command", "token_file", "ca_bundle", "header", "header_file",
         ),
         "Output": ("report", "metrics_port", "metrics_linger", "resume", "work_dir"),
+        "Stores": STORES,
     },
     metavars={**METAVARS, "input": "INPUT"},
     several=("input",),

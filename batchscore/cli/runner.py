@@ -121,6 +121,9 @@ def run(work: Coroutine[Any, Any, Result]) -> Result:
     import asyncio
     from concurrent.futures import ThreadPoolExecutor
 
+    from batchscore.environment import raise_file_limit
+
+    raise_file_limit()
     loop = asyncio.new_event_loop()
     threads = ThreadPoolExecutor(thread_name_prefix="batchscore")
     loop.set_default_executor(threads)

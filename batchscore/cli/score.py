@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 INPUT = (
     "inputs", "input_format", "source_column", "map", "delimiter", "encoding", "null", "type",
-    "hive", "image_root", "keep", "drop", "limit", "store_endpoint", "store_region",
+    "image_root", "hive", "keep", "drop", "limit",
 )  # fmt: skip
 SENDING = (
     "batch_size", "max_batch_bytes", "concurrency", "processes", "rate_limit", "timeout",
@@ -31,9 +31,10 @@ DEPLOYMENT = (
 )  # fmt: skip
 ENGINE = ("engine", "workers", "ray_address", "master")
 OUTPUT = (
-    "output", "output_format", "probs", "prefix", "report", "metrics_port", "metrics_linger",
-    "resume", "overwrite", "work_dir", "max_part_bytes",
+    "output", "output_format", "max_part_bytes", "probs", "prefix", "report", "metrics_port",
+    "metrics_linger", "resume", "overwrite", "work_dir",
 )  # fmt: skip
+STORES = ("store_endpoint", "store_region")
 
 METAVARS = {
     "inputs": "INPUT", "output": "OUT", "url": "URL", "token_command": "COMMAND",
@@ -41,6 +42,7 @@ METAVARS = {
     "timeout": "TIME", "max_response_bytes": "SIZE", "max_batch_bytes": "SIZE",
     "map": "FEATURE=COLUMN", "type": "COLUMN=TYPE", "delimiter": "CHAR|tab",
     "encoding": "NAME", "source_column": "NAME", "image_root": "FOLDER", "work_dir": "FOLDER",
+    "max_part_bytes": "SIZE", "store_endpoint": "URL", "store_region": "NAME",
     "keep": "COLUMN,...|all|none", "drop": "COLUMN,...", "limit": "ROWS",
     "batch_size": "ROWS|auto", "concurrency": "N|auto",
     "processes": "N|auto", "rate_limit": "RATE",
@@ -96,6 +98,7 @@ COMMAND = Command(
         "Sending": SENDING,
         "Deployment": DEPLOYMENT,
         "Output": OUTPUT,
+        "Stores": STORES,
         "Engine": ENGINE,
     },
     short={"output": "-o"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sys
@@ -158,6 +159,8 @@ class Terminal:
         except BrokenPipeError:
             raise
         except OSError as error:
+            if sys.platform == "win32" and error.errno == errno.EINVAL:
+                raise BrokenPipeError from error  # what it says there
             reason = error.strerror or error
             raise OutputError(f"cannot write to standard output: {reason}") from error
 

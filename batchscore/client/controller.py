@@ -77,7 +77,7 @@ class AdaptiveLimit:
         self._sent = 0
         self._lowered_at = 0
         self._held_rounds = 0
-        self._probe: _Probe | None = None
+        self._probe: Probe | None = None
         self._round = _Round(length=2)
 
     @property
@@ -85,14 +85,17 @@ class AdaptiveLimit:
         """Requests that may be in flight now."""
         limit = self._limit
         if self._probe and not self._probe.is_sent:
-            # Well below, where there is no queue if the limit is about right.
-            limit = min(0.7 * limit, limit - 1.5 * math.sqrt(limit))
+            limit = self._low_limit()
         return max(1, min(self._max, int(limit)))
 
     @property
     def settled_limit(self) -> int:
         """The limit without the measurements that lower it for a moment."""
         return int(self._limit)
+
+    def _low_limit(self) -> float:
+        """Well below, where there is no queue if the limit is about right."""
+        return min(0.7 * self._limit, self._limit - 1.5 * math.sqrt(self._limit))
 
     def on_start(self) -> int:
         """A request is sent; its ticket."""
@@ -167,9 +170,17 @@ class AdaptiveLimit:
         if busy + room < self._limit:
             self._limit = max(1.0, (self._limit + busy + room) / 2)
         elif used:
-            self._raise_by(busy + room - self._limit)
+            self._grow(busy + room - self._limit)
+        self._measure_again(latency_s)
+
+    def _grow(self, step: float) -> None:
+        """A round is over that was sent at the limit and showed room for so many more."""
+        self._raise_by(step)
+
+    def _measure_again(self, latency_s: float) -> None:
+        """Begin to measure the base latency anew, where it is time to."""
         if self._held_rounds >= self._STALE_AFTER:
-            self._probe = _Probe(max(self._MIN_ROUND, int(self._limit)), latency_s)
+            self._probe = Probe(max(self._MIN_ROUND, int(self._limit)), latency_s)
 
     def _raise_by(self, step: float) -> None:
         """Raise the limit; below a ceiling as far as it, and past it one by one."""
@@ -207,7 +218,7 @@ class AdaptiveLimit:
         self._probe = None
         self._begin_round()
 
-    def _end_probe(self, probe: _Probe) -> None:
+    def _end_probe(self, probe: Probe) -> None:
         """Take the latency at a lower limit for the base, if that is what it shows."""
         assert self._base_s is not None  # noqa: S101 - there is no probe before the first round
         latency_s = probe.latency_s
@@ -248,7 +259,7 @@ class _Round:
 
 
 @dataclass(slots=True)
-class _Probe:
+class Probe:
     """The latency of some requests sent at a lower limit, where no queue should be left.
 
     All of them are waited for: to take those that are answered first would be to take the quick
@@ -257,11 +268,13 @@ class _Probe:
     Attributes:
         length: how many requests.
         before_s: the latency before.
+        skip: how many are sent at the lower limit before the first of them.
         first: the ticket of the first of them.
     """
 
     length: int
     before_s: float
+    skip: int = 0
     first: int | None = None
     _sent: int = 0
     _over: int = 0
@@ -270,7 +283,7 @@ class _Probe:
 
     def on_start(self, ticket: int, *, is_low: bool) -> None:
         if self.first is None and is_low:
-            self.first = ticket
+            self.first = ticket + self.skip
         self._sent += self.first is not None
 
     def on_outcome(self, outcome: Outcome) -> None:
@@ -282,7 +295,7 @@ class _Probe:
 
     @property
     def is_sent(self) -> bool:
-        return self._sent >= self.length
+        return self._sent >= self.skip + self.length
 
     @property
     def is_over(self) -> bool:
@@ -359,15 +372,18 @@ class RetryBudget:
     A retry over the budget is not dropped: it waits for its turn, which the time brings.
 
     Args:
-        parts: among how many processes the job's budget is divided.
+        parts: among how many processes the job's budget is divided. Each has a few retries all
+            the same, lest one that is refused for a while never gets out of its waiting.
     """
 
     SHARE = 0.2
     PER_SECOND = 5.0
     BURST = 30.0
+    MIN_PER_SECOND, MIN_BURST = 0.5, 4.0
 
     def __init__(self, parts: int = 1) -> None:
-        self._burst, self._per_second = self.BURST / parts, self.PER_SECOND / parts
+        self._burst = max(self.MIN_BURST, self.BURST / parts)
+        self._per_second = max(self.MIN_PER_SECOND, self.PER_SECOND / parts)
         self._balance = self._burst
         self._at: float | None = None
 

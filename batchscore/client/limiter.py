@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING, Protocol
 
 from batchscore.client.clock import monotonic_s
-from batchscore.client.controller import MAX_LIMIT, AdaptiveLimit
+from batchscore.client.controller import AdaptiveLimit
 from batchscore.client.gate import Gate
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from batchscore.client.controller import Outcome
+    from batchscore.client.sharing import SharedLimit
     from batchscore.units import Rate
 
 
@@ -100,8 +102,10 @@ class FixedLimiter(_PacedLimiter):
 class AdaptiveLimiter(_PacedLimiter):
     """As many requests in flight as pay; see ``AdaptiveLimit``."""
 
-    def __init__(self, rate: Rate | None = None, *, max_limit: int = MAX_LIMIT) -> None:
-        self._controller = AdaptiveLimit(max_limit)
+    def __init__(
+        self, rate: Rate | None = None, *, controller: AdaptiveLimit | None = None
+    ) -> None:
+        self._controller = controller or AdaptiveLimit()
         super().__init__(lambda: self._controller.limit, rate)
 
     @property
@@ -122,3 +126,57 @@ class AdaptiveLimiter(_PacedLimiter):
         """Give the slot back, and learn from what became of the request."""
         self._controller.on_outcome(outcome)
         self._gate.leave()
+
+
+class SharedLimiter(AdaptiveLimiter):
+    """As many requests in flight as are this worker's share; see ``SharedLimit``.
+
+    Args:
+        shared: the limit.
+        rate: the worker's part of the rate.
+        clock: the seconds since the epoch, about the same on all machines.
+    """
+
+    def __init__(
+        self,
+        shared: SharedLimit,
+        rate: Rate | None = None,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        super().__init__(rate, controller=shared)
+        self._shared = shared
+        self._clock = clock
+        self._alarm: asyncio.TimerHandle | None = None
+
+    async def acquire(self, rows: int) -> int:
+        """See ``Limiter``."""
+        await self._enter(rows)
+        self._tell_time()
+        ticket = self._shared.on_start()
+        self._gate.refresh()
+        return ticket
+
+    def release(self, outcome: Outcome) -> None:
+        """Give the slot back, and learn from what became of the request."""
+        self._shared.on_time(self._clock())
+        self._shared.on_outcome(outcome)
+        self._rest()
+        self._gate.leave()
+
+    def _tell_time(self) -> None:
+        self._shared.on_time(self._clock())
+        self._rest()
+
+    def _rest(self) -> None:
+        if self._shared.rest_s:
+            self.pause(self._shared.rest_s)
+        resting_s = self._shared.resting_s
+        if resting_s is not None and self._alarm is None:
+            self._alarm = asyncio.get_running_loop().call_later(resting_s, self._rested)
+
+    def _rested(self) -> None:
+        """A place has rested: whoever waits for one may have it."""
+        self._alarm = None
+        self._tell_time()
+        self._gate.refresh()

@@ -14,12 +14,28 @@ from batchscore.errors import SHORTAGES, OutputError, UsageError
 
 if TYPE_CHECKING:
     import io
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 _COPY_BYTES = 2**20
 _NOT_ALLOWED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
-_NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
+# EINVAL is what Windows says of a drive without them.
+_NO_LINKS = frozenset(
+    {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL}
+)
+
+
+def _full_sync() -> Callable[[int], object] | None:
+    """What macOS has to empty the drive's own cache too, which its ``fsync`` does not."""
+    try:
+        import fcntl  # noqa: PLC0415 - not on every system
+    except ImportError:
+        return None
+    command = getattr(fcntl, "F_FULLFSYNC", None)
+    return None if command is None else lambda handle: fcntl.fcntl(handle, command)
+
+
+_FULL_SYNC = _full_sync()
 
 
 def output_error(path: Path, error: OSError) -> OutputError:
@@ -58,6 +74,11 @@ class Disk:
 
     def sync(self, file: io.FileIO) -> None:
         """Make a file's bytes and length durable."""
+        if _FULL_SYNC is not None:
+            # Network drives refuse it, and do with the common one.
+            with contextlib.suppress(OSError):
+                _FULL_SYNC(file.fileno())
+                return
         getattr(os, "fdatasync", os.fsync)(file.fileno())
 
     def sync_folder(self, folder: Path) -> None:

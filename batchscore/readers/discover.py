@@ -8,7 +8,7 @@ import re
 import stat
 from dataclasses import dataclass, field, replace
 from functools import cache
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from batchscore.errors import InputError, UsageError
@@ -172,7 +172,7 @@ def _common(roots: list[str | StoreURI]) -> Path | StoreURI:
     """The folder that holds all pictures."""
     paths = [root for root in roots if isinstance(root, str)]
     if len(paths) == len(roots):
-        return Path(os.path.commonpath(paths))
+        return _common_folder(paths)
     addresses = {str(root) for root in roots}
     if len(addresses) > 1 or isinstance(roots[0], str):
         raise InputError(
@@ -180,6 +180,15 @@ def _common(roots: list[str | StoreURI]) -> Path | StoreURI:
             "them in two runs"
         )
     return roots[0]
+
+
+def _common_folder(roots: list[str]) -> Path:
+    try:
+        return Path(os.path.commonpath(roots))
+    except ValueError as error:  # on Windows
+        raise InputError(
+            f"the folders {roots[0]!r} and {roots[-1]!r} are on two drives; score them in two runs"
+        ) from error
 
 
 def _expand(typed: str, own: frozenset[str], store: StoreOptions) -> _Expanded:
@@ -280,7 +289,7 @@ def _glob(pattern: str, own: frozenset[str]) -> _Expanded:
     fixed = _fixed_part(pattern)
     shown = len(Path(fixed).parts)
     # A last part that is itself written with _ or . asks for such names.
-    asked = PurePosixPath(pattern).name[:1]
+    asked = Path(pattern).name[:1]
     names: set[str] = set()
     real = cache(os.path.realpath)
     # Not Path.glob: it knows no absolute pattern, and "**" as the last part only as folders.

@@ -27,7 +27,7 @@ from batchscore.report_page.markup import (
     text,
     tiles,
 )
-from batchscore.report_page.parts import Report, figures, head, surroundings
+from batchscore.report_page.parts import Report, figures, head, surroundings, when_text
 from batchscore.report_page.scales import clock_text, number_text, percent_text, seconds_text
 from batchscore.report_page.style import LINES
 
@@ -48,7 +48,7 @@ def bench_page(report: Report) -> str:
         title,
         head(title, report),
         _tiles(report, cells),
-        section("Can these figures be trusted?", _validity(cells), id_="validity"),
+        section("Can these figures be trusted?", _validity(report, cells), id_="validity"),
         section("Objectives", _slos(report, cells), id_="slo"),
         section("Highest throughput that keeps the objectives", highest(report), id_="find-max"),
         section("Compared with before", _comparison(report, cells), id_="comparison"),
@@ -79,7 +79,7 @@ def _tiles(report: Report, cells: Sequence[Cell]) -> Markup:
     )
 
 
-def _validity(cells: Sequence[Cell]) -> Markup:
+def _validity(report: Report, cells: Sequence[Cell]) -> Markup:
     bad = [cell for cell in cells if not cell["valid"]]
     items = [
         element("li", element("b", f"{cell_text(cell)}: invalid. "), "; ".join(cell["why_invalid"]))
@@ -93,24 +93,27 @@ def _validity(cells: Sequence[Cell]) -> Markup:
         for cell in cells
         if cell["valid"] and not cell["is_stable"]
     ]
-    if items:
-        return element("ul", *items, class_="told")
     if not cells:
         return Markup("")
-    return element(
-        "p", "Yes: the client was never the bottleneck, and every measurement settled down."
+    yes = "Yes: the client was never the bottleneck, and every measurement settled down."
+    notes = [element("li", note[:1].upper(), note[1:], ".") for note in report.get("notes") or []]
+    return joined(
+        [
+            "" if items else element("p", yes),
+            element("ul", *items, *notes, class_="told") if items or notes else "",
+        ]
     )
 
 
 def _slos(report: Report, cells: Sequence[Cell]) -> Markup:
     return table(
-        ("objective", "measurement", "value", "result"),
+        ("objective", "result", "value", "measurement"),
         [
             (
                 slo["text"],
-                _named(cells, slo["cell"]),
-                _value(slo["text"], slo["value"]),
                 "✓ kept" if slo["is_kept"] else "✗ missed",
+                _value(slo["text"], slo["value"]),
+                _named(cells, slo["cell"]),
             )
             for slo in report.get("slo") or []
         ],
@@ -135,28 +138,39 @@ def _comparison(report: Report, cells: Sequence[Cell]) -> Markup:
         return number_text(value) if metric.endswith("per_s") else seconds_text(value)
 
     old = comparison["old"]
-    about = [f"{name} {old[key]}" for name, key in _OLD if old.get(key)]
+    about = [f"the report of {when_text(str(old['started_at']))}"]
+    about += [f"{name} {old[key]}" for name, key in _OLD if old.get(key)]
     confidence = f"interval, {comparison['confidence']:.0%}"
     rows = table(
-        ("measurement", "what", "before", "now", "change", confidence, "result"),
+        ("measurement", "what", "result", "change", confidence, "before", "now"),
         [
             (
                 _named(cells, row["cell"]),
                 _METRICS.get(row["metric"], row["metric"]),
-                written(row["metric"], row["old"]),
-                written(row["metric"], row["new"]),
+                _changed(row),
                 f"{row['change']:+.1%}",
                 f"{row['low']:+.1%} to {row['high']:+.1%}",
-                _changed(row),
+                written(row["metric"], row["old"]),
+                written(row["metric"], row["new"]),
             )
             for row in comparison["cells"]
         ],
-        numbers=(2, 3, 4, 5),
+        numbers=(3, 4, 5, 6),
     )
-    return joined([element("p", f"Before is {', '.join(about)}.", class_="soft"), rows])
+    notes = [f"Other: {each}." for each in old.get("differences") or []]
+    notes += [f"Not measured before: {each}." for each in old.get("missing") or []]
+    most = comparison.get("max_regression")
+    allowed = "" if most is None else f" Allowed is to be {most:.1%} worse."
+    return joined(
+        [
+            element("p", f"Before is {', '.join(about)}.{allowed}", class_="soft"),
+            element("ul", *(element("li", note) for note in notes), class_="told") if notes else "",
+            rows,
+        ]
+    )
 
 
-_OLD = (("the report of", "started_at"), ("batchscore", "version"), ("of", "endpoint"))
+_OLD = (("batchscore", "version"), ("of", "endpoint"))
 _METRICS = {
     "goodput_rows_per_s": "scored rows/s",
     "response_s.p50": "response p50",
@@ -166,6 +180,8 @@ _METRICS = {
 
 def _changed(row: dict[str, Any]) -> str:
     """What a change means: one whose interval has no zero in it is none of chance."""
+    if row.get("was_invalid"):
+        return "? invalid before"
     if row["is_regression"]:
         return "✗ worse than allowed"
     if row["low"] <= 0 <= row["high"]:

@@ -21,7 +21,7 @@ _VERDICTS = {
     "client": "! invalid",
 }
 _POINTS = ("p50", "p99")
-_HEAD = ("req/s", "measured", "requests", "failed", "rows/s", *_POINTS, "result")
+_HEAD = ("req/s", "result", *_POINTS, "rows/s", "requests", "failed", "measured")
 
 
 def highest(report: Report) -> Markup:
@@ -45,8 +45,8 @@ def _search(search: dict[str, Any], *, is_only: bool) -> Markup:
         lines,
         flags=_flags(search),
     )
-    rows = [_row(step) for step in steps]
-    return element("div", chart.drawn(), _found(search), table(_HEAD, rows, numbers=range(7)))
+    tried = table(_HEAD, [_row(step) for step in steps], numbers=(0, *range(2, len(_HEAD))))
+    return element("div", chart.drawn(), _found(search), tried)
 
 
 def _found(search: dict[str, Any]) -> Markup:
@@ -90,10 +90,10 @@ def _row(step: dict[str, Any]) -> tuple[str, ...]:
     points = [step["response_s"][point] for point in _POINTS]
     return (
         number_text(step["rate"]),
-        "once" if times == 1 else f"{times} times",
+        _VERDICTS[step["verdict"]],
+        *("-" if point is None else seconds_text(point) for point in points),
+        number_text(step["rows_per_s"]),
         f"{step['requests']:,}",
         f"{step['failed_requests']:,}",
-        number_text(step["rows_per_s"]),
-        *("-" if point is None else seconds_text(point) for point in points),
-        _VERDICTS[step["verdict"]],
+        "once" if times == 1 else f"{times} times",
     )

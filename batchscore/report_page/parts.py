@@ -36,11 +36,9 @@ def head(title: str, report: Report) -> Markup:
     is_good = status == "ok"
     sign = "✓" if is_good else "✗"
     said = STATUSES.get(status, status.replace("_", " "))
-    about = [
-        redacted(str(report[name]))
-        for name in ("endpoint", "protocol", "started_at")
-        if report.get(name)
-    ]
+    about = [redacted(str(report[name])) for name in ("endpoint", "protocol") if report.get(name)]
+    if report.get("started_at"):
+        about.append(when_text(str(report["started_at"])))
     return joined(
         [
             element("h1", title),
@@ -54,6 +52,12 @@ def head(title: str, report: Report) -> Markup:
             ),
         ]
     )
+
+
+def when_text(moment: str) -> str:
+    """A moment of ISO 8601 in UTC, to the minute; anything else as it is."""
+    is_utc = moment.endswith("+00:00")
+    return f"{moment[:16].replace('T', ' ')} UTC" if is_utc else moment
 
 
 def figures(*drawn: Markup) -> Markup:

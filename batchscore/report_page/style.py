@@ -66,5 +66,6 @@ dt{color:var(--soft);overflow-wrap:anywhere}dd{margin:0;overflow-wrap:anywhere}
 --c0:#0072b2;--c1:#d55e00;--c2:#009e73;--c3:#cc79a7;--c4:#56b4e9;--c5:#e69f00;--c6:#000}
 svg.narrow{display:none}svg.wide{display:block}body{font-size:10pt}main{max-width:none;padding:0}.hit{display:none}
 .scroll{overflow:visible}table{font-size:7.5pt}th,td{padding:.25em .4em}
-tr,.tile{break-inside:avoid}h2{break-after:avoid}}
+.figures{grid-template-columns:minmax(0,1fr) minmax(0,1fr);gap:14px 20px}
+tr,.tile,.figures>*{break-inside:avoid}h2{break-after:avoid}}
 """.replace("\n", "")

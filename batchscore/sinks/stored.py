@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from batchscore.stores.uploads import Pending, Uploads
 
 _PARTS = "parts"
+CLAIM = "_COMMITTING"
 
 
 def work_folder(uri: StoreURI, work_dir: Path | None) -> Path:
@@ -139,16 +140,27 @@ class StoredObject(_Stored):
         journal = UploadJournal(self.work, self._disk)
         journal.keep()
         note = {"token": journal.token, **product.note()}
-        pending = self._uploads.begin(self._uri, whole, note, journal, _stopped(product))
+        try:
+            self._upload(product, whole, note, journal)
+        except OccupiedError:
+            raise self._occupied() from None
+        self._clean_up()
+
+    def _upload(
+        self, product: Product, whole: Path, note: Mapping[str, Any], journal: UploadJournal
+    ) -> None:
+        uploads, if_absent = self._uploads, not product.overwrite
+        if whole.stat().st_size <= uploads.put_bytes:
+            product.check_open()
+            uploads.put(self._uri, whole.read_bytes(), note, if_absent=if_absent)
+            return
+        pending = uploads.begin(self._uri, whole, note, journal, _stopped(product))
         try:
             product.check_open()
-            self._uploads.complete(pending, if_absent=not product.overwrite)
-        except BaseException as error:
-            _abandon(self._uploads, journal, [pending])
-            if isinstance(error, OccupiedError):
-                raise self._occupied() from None
+            uploads.complete(pending, if_absent=if_absent)
+        except BaseException:
+            _abandon(uploads, journal, [pending])
             raise
-        self._clean_up()
 
 
 class StoredFolder(_Stored):
@@ -161,6 +173,11 @@ class StoredFolder(_Stored):
     @property
     def _success(self) -> StoreURI:
         return self._uri.with_key(self._uri.key + SUCCESS)
+
+    @property
+    def _claim(self) -> StoreURI:
+        """What keeps others out while parts appear; no reader sees it, for its name."""
+        return self._uri.with_key(self._uri.key + CLAIM)
 
     def check(self) -> None:
         """See ``Destination``."""
@@ -175,7 +192,7 @@ class StoredFolder(_Stored):
         self._uploads.check(self._success)
         for file in self._below():
             name = file.uri.key.removeprefix(self._uri.key)
-            if name != SUCCESS and (not name.startswith("part-") or "/" in name):
+            if name not in {SUCCESS, CLAIM} and (not name.startswith("part-") or "/" in name):
                 raise UsageError(
                     f"--output: {self.shown} holds {name!r}, which no output has; choose another "
                     "folder"
@@ -230,18 +247,22 @@ class StoredFolder(_Stored):
                     if begun.upload_id is not None:
                         part.unlink()
             product.check_open()
+            self._take(note)
             if product.overwrite:
                 self._uploads.delete(self._success)
             for begun in pending:
                 self._uploads.complete(begun, if_absent=if_absent)
                 appeared.append(begun.uri)
-            self._remove_others({uri.key for uri in appeared})
+            self._remove_others({self._claim.key, *(uri.key for uri in appeared)})
             self._put_success(product, note, if_absent=if_absent)
+            self._uploads.delete(self._claim)
         except BaseException as error:
             _abandon(self._uploads, journal, pending[len(appeared) :])
             with suppress(OutputError):
                 for uri in appeared:
                     self._uploads.delete(uri)
+                if self._token_of(self._claim) == journal.token:
+                    self._uploads.delete(self._claim)
             if isinstance(error, OccupiedError):
                 raise self._occupied() from None
             raise
@@ -254,6 +275,17 @@ class StoredFolder(_Stored):
         for file in self._below():
             if self._token_of(file.uri) == token:
                 self._uploads.delete(file.uri)
+
+    def _take(self, note: Mapping[str, Any]) -> None:
+        """Keep other runs from committing until this one has."""
+        try:
+            self._uploads.put(self._claim, b"", note, if_absent=True)
+        except OccupiedError:
+            raise UsageError(
+                f"{self.shown}: another run is committing its parts, or died at it; all rows are "
+                f"kept in {str(self.work)!r}: run the same command with --resume when it has "
+                f"ended, or remove {self._claim} where no run is at work"
+            ) from None
 
     def _put_success(self, product: Product, note: Mapping[str, Any], *, if_absent: bool) -> None:
         text = json.dumps({**note, **product.note()}).encode() + b"\n"

@@ -9,10 +9,10 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from batchscore.errors import UsageError
-from batchscore.stores.s3_session import find_credentials, find_region
+from batchscore.stores.options import StoreOptions
+from batchscore.stores.s3_session import find_credentials, find_region, session
 
 if TYPE_CHECKING:
-    from batchscore.stores.options import StoreOptions
     from batchscore.stores.uri import StoreURI
 
 _lock = threading.Lock()
@@ -30,7 +30,7 @@ def filesystem_of(uri: StoreURI, options: StoreOptions) -> tuple[Any, str]:
     with _lock:
         match uri.scheme:
             case "s3":
-                found = _s3(uri.bucket, options, find_credentials())
+                found = _s3(uri.bucket, options, _s3_authority(options), find_credentials())
             case "gs":
                 found = _gcs(options)
             case "abfs":
@@ -40,8 +40,24 @@ def filesystem_of(uri: StoreURI, options: StoreOptions) -> tuple[Any, str]:
     return found, f"{uri.bucket}/{uri.key}".rstrip("/")
 
 
+def _s3_authority(options: StoreOptions) -> tuple[str, str] | None:
+    """Scheme and host of the endpoint that option, environment or profile name, if one does."""
+    found = options.authority_for("s3")
+    if found is not None or session() is None:
+        return found
+    from batchscore.stores.s3 import s3_client  # noqa: PLC0415 (slow to make)
+
+    endpoint = str(s3_client(options).meta.endpoint_url)
+    return None if "amazonaws.com" in endpoint else StoreOptions(endpoint).authority_for("s3")
+
+
 @lru_cache(maxsize=8)
-def _s3(bucket: str, options: StoreOptions, credentials: tuple[str, str, str | None] | None) -> Any:
+def _s3(
+    bucket: str,
+    options: StoreOptions,
+    authority: tuple[str, str] | None,
+    credentials: tuple[str, str, str | None] | None,
+) -> Any:
     """Made anew as soon as the credentials are others: those of a role last for an hour."""
     from pyarrow import fs  # noqa: PLC0415 (most jobs are quicker without)
 
@@ -49,7 +65,6 @@ def _s3(bucket: str, options: StoreOptions, credentials: tuple[str, str, str | N
     if credentials is not None:
         access, secret, session = credentials
         given |= {"access_key": access, "secret_key": secret, "session_token": session}
-    authority = options.authority_for("s3")
     if authority is not None:
         given |= {"scheme": authority[0], "endpoint_override": authority[1]}
     region = options.region or find_region()

@@ -6,6 +6,7 @@ off. Both stores take gigabytes in one, and the condition with it, which uploads
 
 from __future__ import annotations
 
+import json
 import mmap
 import os
 from contextlib import contextmanager
@@ -43,6 +44,8 @@ _RETRIES = 6
 class OnePutUploads:
     """``Uploads`` of whole objects; ``begin`` sends nothing, ``complete`` all of it."""
 
+    put_bytes = 0
+
     def __init__(self, uri: StoreURI, options: StoreOptions) -> None:
         try:
             import obstore  # noqa: PLC0415 (an extra)
@@ -59,7 +62,15 @@ class OnePutUploads:
 
     def check(self, uri: StoreURI) -> None:
         """See ``Uploads``; whether it may be read is all that can be found out without a trace."""
-        self.placed(uri)
+        exceptions = self._obstore.exceptions
+        try:
+            next(iter(self._obstore.list(self._store, uri.key, chunk_size=1)), None)
+        except (exceptions.BaseError, OSError) as error:
+            if isinstance(error, FileNotFoundError) or "404 Not Found" in str(error):
+                reason = "there is no such bucket or container"
+                raise UsageError(f"--output: {uri}: {reason}") from None
+            # Who may write need not be allowed to list.
+            self.placed(uri)
 
     def placed(self, uri: StoreURI) -> Placed | None:
         """See ``Uploads``."""
@@ -68,9 +79,13 @@ class OnePutUploads:
             found = self._obstore.get(self._store, uri.key, options={"head": True})
         except (exceptions.NotFoundError, FileNotFoundError):
             return None
-        except (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError) as error:
+        except (
+            exceptions.PermissionDeniedError,
+            exceptions.UnauthenticatedError,
+            PermissionError,
+        ) as error:
             raise UsageError(f"--output: {uri}: the store refuses access: {_said(error)}") from None
-        except exceptions.BaseError as error:
+        except (exceptions.BaseError, OSError) as error:
             raise OutputError(
                 f"cannot write {uri}: {_said(error)}; nothing was sent: try the same command again "
                 "later"
@@ -124,7 +139,7 @@ class OnePutUploads:
             there = self.placed(uri)
             if there is None or there.note.get("token") != note.get("token"):
                 raise OccupiedError from error
-        except exceptions.BaseError as error:
+        except (exceptions.BaseError, OSError) as error:
             raise upload_failed(uri, _said(error)) from error
 
     def abandon(self, uri: StoreURI, upload_id: str) -> None:
@@ -137,7 +152,7 @@ class OnePutUploads:
             self._obstore.delete(self._store, uri.key)
         except (exceptions.NotFoundError, FileNotFoundError):
             return
-        except exceptions.BaseError as error:
+        except (exceptions.BaseError, OSError) as error:
             raise upload_failed(uri, _said(error)) from error
 
 
@@ -147,7 +162,9 @@ def _gcs(uri: StoreURI, options: StoreOptions) -> GCSStore:
     given: GCSConfig = {}
     if endpoint := options.endpoint_for("gs"):
         # What stands in for Google's own store knows no accounts.
-        given = {"base_url": endpoint, "skip_signature": True}
+        login = {"gcs_base_url": endpoint, "disable_oauth": True}
+        nobody = {"client_email": "", "private_key": "", "private_key_id": ""}
+        given = {"service_account_key": json.dumps(login | nobody)}
     return GCSStore(uri.bucket, config=given, **_sending(options, "gs"))
 
 

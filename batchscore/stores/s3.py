@@ -94,7 +94,13 @@ def s3_client(options: StoreOptions) -> Any:
 
 
 class S3Uploads:
-    """``Uploads`` as S3 multipart uploads, which are nowhere until they are completed."""
+    """``Uploads`` as S3 multipart uploads, which are nowhere until they are completed.
+
+    What fits one piece is put at once: there are stores that check the condition and commit in one
+    step for a put, and in two for an upload of many pieces.
+    """
+
+    put_bytes = PART_BYTES
 
     def __init__(self, options: StoreOptions) -> None:
         self._client = s3_client(options)
@@ -204,6 +210,15 @@ class S3Uploads:
             )
 
         self._conditionally(pending.uri, pending.note, complete, if_absent=if_absent)
+        if if_absent:
+            self._check_own(pending.uri, pending.note)
+
+    def _check_own(self, uri: StoreURI, note: Mapping[str, Any]) -> None:
+        """Where a store checked the condition a moment before it committed, the last one counts."""
+        with _failing(uri):
+            there = self._placed(uri)
+        if there is not None and there.note.get("token") != note.get("token"):
+            raise OccupiedError
 
     def put(self, uri: StoreURI, data: bytes, note: Mapping[str, Any], *, if_absent: bool) -> None:
         """See ``Uploads``."""

@@ -68,7 +68,12 @@ class Uploads(Protocol):
     A file goes through ``begin`` and ``complete``, or ``abandon``; ``put`` is for a few bytes. What
     fails for good is ``UsageError`` where the user has to mend something before a row is scored
     (``check``, ``placed``), ``OutputError`` later on.
+
+    Attributes:
+        put_bytes: a lone file up to this length is best given to ``put``.
     """
+
+    put_bytes: int
 
     def check(self, uri: StoreURI) -> None:
         """Find out before the first row whether an object may be written; leaves nothing."""

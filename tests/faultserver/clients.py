@@ -34,8 +34,28 @@ def has_one(process: Path, inodes: set[str]) -> bool:
 
 
 def command_of(pid: int) -> str:
-    """What a process calls itself."""
-    return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+    """What a process calls itself; nothing where it has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+    except OSError:
+        return ""
+
+
+def started_by(pid: int, what: str) -> int | None:
+    """The process whose command holds this, among a process and those that started it."""
+    while pid > 1:
+        if what in command_of(pid):
+            return pid
+        pid = parent_of(pid)
+    return None
+
+
+def parent_of(pid: int) -> int:
+    """The process that started a process; 0 where it has ended."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return 0
 
 
 def wait_until(condition, what: str, seconds: float = 60.0):

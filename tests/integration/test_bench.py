@@ -214,7 +214,7 @@ def test_a_client_that_cannot_keep_up_makes_the_run_invalid(tmp_path, load):
     assert (report.exit_code, report.status) == (1, "invalid")
     assert "the client was the bottleneck" in (report.message or "")
     reasons = " ".join(report.cells[0].why_invalid)
-    assert "are its own delay" in reasons
+    assert "are the client's own delay" in reasons
     assert ("sent " in reasons) is ("rate" in load)
     assert "read " in reasons
 

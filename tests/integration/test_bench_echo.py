@@ -6,8 +6,12 @@ import os
 import time
 from pathlib import Path
 
+from faultserver import LINEAR, FaultServer
+
 from batchscore.bench.echo import own_share
 from batchscore.protocols.base import Request, Response
+
+from .test_bench import measure
 
 
 async def test_the_own_share_is_that_of_a_server_that_does_nothing():
@@ -43,3 +47,13 @@ async def test_no_process_is_left(tmp_path):
     request = Request("POST", "http://deployment.example/", b"{}")
     await own_share(request, Response(200, b"{}"), rows=1)
     assert children() <= before
+
+
+def test_a_run_states_its_own_share_beside_the_result(tmp_path):
+    """Each load has the client's part of its median, and a slow server does not add to it."""
+    with FaultServer(*LINEAR, delay_s=0.05) as server:
+        report = measure(tmp_path, server.url, concurrency="1,2", batch_size="1,50")
+    for cell in report.cells:
+        told = cell.as_dict()
+        assert told["echo_s"]["batch_size"] == told["batch_size"]
+        assert 0 < told["client_share_s"] == told["echo_s"]["p50"] < 0.04

@@ -290,7 +290,9 @@ CASES = {
         stood_in=("_score_files > uninterrupted",),
     ),
     "slow to put in place": Case(
-        still=True, slow="batchscore.sinks.file.commit", stood_in=("_score_files > uninterrupted",)
+        still=True,
+        slow="batchscore.sinks.destination.commit",
+        stood_in=("_score_files > uninterrupted",),
     ),
 }
 # Cancelled at every such step; a number without a common divisor with the loops of a run.

@@ -172,10 +172,10 @@ def test_killed_between_the_last_row_and_the_end_resuming_mends_it(
         with monkeypatch.context() as patch:
             match moment:
                 case "sealed":
-                    patch.setattr("batchscore.sinks.file.commit", killed)
+                    patch.setattr("batchscore.sinks.destination.commit", killed)
                     patch.setattr("batchscore.sinks.file.FileOutput._exported", killed)
                 case "exported":
-                    patch.setattr("batchscore.sinks.file.commit", killed)
+                    patch.setattr("batchscore.sinks.destination.commit", killed)
                 case "linked":
                     real = Path.unlink
                     patch.setattr(

@@ -25,7 +25,7 @@ def bench_report() -> dict[str, Any]:
         "schema_version": 1,
         "status": "slo_missed",
         "exit_code": 3,
-        "message": "missed p99=100ms: 460.52 ms at 40 req/s, 32 rows",
+        "message": "missed: p99=100ms (160.00 ms at 40 req/s, 32 rows)",
         "version": "0.1.0",
         "started_at": "2026-11-25T18:00:00.000+00:00",
         "endpoint": "http://127.0.0.1:8080/deployment/penguins/forward",

@@ -19,11 +19,9 @@ HIGHEST = 1 / MEAN_S - math.log(4) / WITHIN_S
 
 
 def test_the_search_finds_what_theory_allows(tmp_path):
-    """The true maximum lies in the interval of each batch size, as rows cost this server nothing.
-
-    The interval is of 95 %, and what the way there and back takes makes the maximum a little less:
-    a tenth is given for the one, a fifth for the other.
-    """
+    """The true maximum lies in the interval of each batch size, as rows cost nothing here."""
+    # The interval is of 95 %, and the way there and back makes the maximum a little less: a tenth
+    # is given for the one, a fifth for the other.
     rows, report = tmp_path / "rows.parquet", tmp_path / "report.json"
     out = tmp_path / "requests.arrow"
     pq.write_table(pa.table({"x": [float(n) for n in range(4000)]}), rows)

@@ -83,10 +83,10 @@ def test_what_happened_before_is_told_as_before(seen):
 
 
 def test_half_of_the_requests_are_told_as_the_server_saw_them(seen):
-    """The median difference is below a tenth of the truth, beside the share that the run states."""
+    """The median difference is below a fifth of the truth, beside the share that the run states."""
     truth = seen.truth("response_s")
     more = np.median(seen.column("service_s") - truth)
-    assert more < 0.1 * np.median(truth) + seen.run.cell["client_share_s"]
+    assert more < 0.2 * np.median(truth) + seen.run.cell["client_share_s"]
 
 
 def test_percentiles_are_those_of_the_requests(seen):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -82,13 +83,15 @@ class _Handler(BaseHTTPRequestHandler):
         if isinstance(fault, int):
             self._answer(fault, {}, b"<Error><Code>Scripted</Code></Error>")
             return
-        upstream = HTTPConnection(*self.server.upstream, timeout=30)
-        try:
-            upstream.request(self.command, self.path, body, dict(self.headers.items()))
-            answer = upstream.getresponse()
-            data = answer.read()
-        finally:
-            upstream.close()
+        is_commit = asked.is_put or asked.is_complete
+        with self.server.committing if is_commit else nullcontext():
+            upstream = HTTPConnection(*self.server.upstream, timeout=30)
+            try:
+                upstream.request(self.command, self.path, body, dict(self.headers.items()))
+                answer = upstream.getresponse()
+                data = answer.read()
+            finally:
+                upstream.close()
         if fault == LOSE:
             self._hang_up()
             return
@@ -125,6 +128,8 @@ class _Server(ThreadingHTTPServer):
         self.upstream, self.fault = upstream, fault
         self.requests: list[Asked] = []
         self.lock = threading.Lock()
+        # S3 checks a condition and commits in one step; moto and others do it in two.
+        self.committing = threading.Lock()
 
     def handle_error(self, *_: object) -> None:
         """Clients that are killed hang up."""

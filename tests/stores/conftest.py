@@ -3,32 +3,27 @@
 from __future__ import annotations
 
 import io
-import logging
 import os
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import botocore.exceptions
 import botocore.session
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from botocore.config import Config
-from moto.server import ThreadedMotoServer
+from stores.servers import LOGIN, s3_server
 
 from batchscore.stores.s3 import s3_client
 from batchscore.stores.s3_session import session as aws_session
-
-LOGIN = {
-    "AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE",
-    "AWS_SECRET_ACCESS_KEY": "wJalrXUtnFEMIxK7MDENGbPxRfiCYEXAMPLEKEY",
-    "AWS_REGION": "us-east-1",
-    "AWS_EC2_METADATA_DISABLED": "true",
-}
 
 
 @dataclass(frozen=True)
@@ -57,7 +52,7 @@ class Store:
     def table(self, key: str) -> pa.Table:
         return pq.read_table(io.BytesIO(self.get(key)))
 
-    def keys(self) -> list[str]:
+    def objects(self) -> list[str]:
         found = self.client.list_objects_v2(Bucket=self.bucket).get("Contents", [])
         return [item["Key"] for item in found]
 
@@ -79,14 +74,27 @@ def client_of(endpoint: str) -> Any:
 
 
 @pytest.fixture(scope="session")
-def s3_endpoint() -> Iterator[str]:
+def s3_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a server that runs as long as the tests."""
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    with s3_server(tmp_path_factory.mktemp("server")) as endpoint:
+        yield endpoint
+
+
+def _created(client: Any, bucket: str) -> None:
+    """Make a bucket; a server that has just started may not be able to yet."""
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            with suppress(client.exceptions.BucketAlreadyOwnedByYou):
+                client.create_bucket(Bucket=bucket)
+            client.put_object(Bucket=bucket, Key="probe", Body=b"x")
+            client.delete_object(Bucket=bucket, Key="probe")
+        except botocore.exceptions.ClientError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.5)
+        else:
+            return
 
 
 @pytest.fixture
@@ -103,7 +111,7 @@ def store(s3_endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         cached.cache_clear()
     client = client_of(s3_endpoint)
     bucket = f"bucket-{uuid.uuid4().hex[:12]}"
-    client.create_bucket(Bucket=bucket)
+    _created(client, bucket)
     yield Store(s3_endpoint, bucket, client)
     for cached in (s3_client, aws_session):
         cached.cache_clear()

@@ -7,7 +7,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from batchscore import errors as all_errors
-from batchscore.errors import BatchscoreError, StoppedError, WorkerLostError
+from batchscore.errors import (
+    BatchscoreError,
+    StoppedError,
+    TemporaryError,
+    UsageError,
+    WorkerLostError,
+)
 from batchscore.version import __version__
 
 if TYPE_CHECKING:
@@ -24,12 +30,15 @@ _LOST = re.compile(r"ExecutorLostFailure \(.*?\)(?: Reason: (?P<reason>[^\n]*))?
 _CRASHED = re.compile(r"Python worker exited unexpectedly[^\n]*")
 _CHARS = 300
 
+_ENDING = (UsageError, StoppedError, TemporaryError)
+"""What ends a job; each is made of its text."""
+
 
 def error_of(error: BaseException) -> BatchscoreError | None:
     """The error of this package that a worker raised, from what Spark made of it; else None."""
     found = _OURS.search(str(error))
     kind = found and getattr(all_errors, found["kind"], None)
-    if not (found and isinstance(kind, type) and issubclass(kind, BatchscoreError)):
+    if not (found and isinstance(kind, type) and issubclass(kind, _ENDING)):
         return None
     return kind(found["text"].removesuffix(" SQLSTATE: 38000").strip())
 
@@ -49,6 +58,10 @@ def told_by_spark(error: BaseException, what: str) -> BatchscoreError:
         return WorkerLostError(
             f"Spark gave up {what}: the executors that scored it were lost again and again "
             f"({reason.strip()[:_CHARS]}); is their memory too small?"
+        )
+    if any(kind.__name__ == "Py4JNetworkError" for kind in type(error).__mro__):
+        return WorkerLostError(
+            f"Spark's own process has ended while it scored {what}; is its memory too small?"
         )
     raised = _PYTHON.findall(said)
     if raised and "Traceback" in said:

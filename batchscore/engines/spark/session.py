@@ -7,12 +7,13 @@ import os
 import re
 import shutil
 import socket
+import subprocess
 import sys
 import tempfile
 import time
 import uuid
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -33,6 +34,7 @@ _LOCAL = re.compile(r"local(\[(?P<threads>\d+|\*)(,\s*(?P<tries>\d+))?\])?")
 _LOCAL_CLUSTER = re.compile(r"local-cluster\[\s*(?P<nodes>\d+)\s*,\s*(?P<cores>\d+)\s*,\s*\d+\s*\]")
 _EXECUTORS_S = 60.0
 _CONNECT_S = 10.0
+_END_S = 10.0
 _LOOPBACK = "127.0.0.1"
 
 
@@ -104,9 +106,7 @@ class OwnSpark(SharedSpark):
         _check_java()
         _check_there(master)
         self._gateway: Any = None
-        self._log = (
-            None if _is_debugging() else Path(tempfile.mkstemp(prefix="batchscore-spark-")[1])
-        )
+        self._log = None if _is_debugging() else _new_file()
         try:
             super().__init__(self._start(master))
             self.room = threads or self._wait_for_executors()
@@ -123,8 +123,10 @@ class OwnSpark(SharedSpark):
             conf = SparkConf(loadDefaults=False).setMaster(master).setAppName("batchscore")
             conf.setAll(list(_settings(is_here=self._is_here).items()))
             try:
-                with self._output() as output:
-                    self._gateway = launch_gateway(conf, {"stdout": output, "stderr": output})
+                # What an earlier session of the user's program has left is used again.
+                if SparkContext._gateway is None:  # noqa: SLF001 (nothing else tells)
+                    with self._output() as output:
+                        self._gateway = launch_gateway(conf, {"stdout": output, "stderr": output})
                 context = SparkContext(conf=conf, gateway=self._gateway)
             except PySparkException as error:
                 raise UsageError(f"--engine spark: {self._why_not(error)}") from error
@@ -170,21 +172,42 @@ class OwnSpark(SharedSpark):
 
     def stop(self) -> None:
         """End it, with all that still runs."""
-        self.context.stop()
+        with warnings.catch_warnings():
+            # That its process has ended before is what the job's own error is about.
+            warnings.simplefilter("ignore", RuntimeWarning)
+            self.context.stop()
         self._end_process()
 
     def _end_process(self) -> None:
         """PySpark itself keeps the process that it started until the end of the program."""
-        from pyspark import SparkContext  # noqa: PLC0415 (heavy, and optional)
-
         gateway, self._gateway = self._gateway, None
         if gateway is not None:
-            gateway.shutdown()
-            gateway.proc.stdin.close()
-            gateway.proc.wait()
-            SparkContext._gateway = SparkContext._jvm = None  # noqa: SLF001 (nothing else forgets it)
+            _end(gateway)
         if self._log is not None:
             self._log.unlink(missing_ok=True)
+
+
+def _end(gateway: Any) -> None:
+    from py4j.protocol import Py4JError  # noqa: PLC0415 (an extra)
+    from pyspark import SparkContext  # noqa: PLC0415
+
+    with suppress(Py4JError, OSError):
+        gateway.shutdown()
+    # The end of its input is what tells the process to end.
+    with suppress(OSError):
+        gateway.proc.stdin.close()
+    try:
+        gateway.proc.wait(_END_S)
+    except subprocess.TimeoutExpired:
+        gateway.proc.kill()
+        gateway.proc.wait()
+    SparkContext._gateway = SparkContext._jvm = None  # noqa: SLF001 (nothing else forgets it)
+
+
+def _new_file() -> Path:
+    handle, name = tempfile.mkstemp(prefix="batchscore-spark-")
+    os.close(handle)
+    return Path(name)
 
 
 def check_installed() -> None:
@@ -251,7 +274,7 @@ def _settings(*, is_here: bool) -> dict[str, str]:
     settings = {
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
-        # What a user's own session is told of the job is the report.
+        # The job has a report of its own.
         "spark.eventLog.enabled": "false",
     }
     if is_here:

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from batchscore.bench.compare import changes, read_report
+from batchscore.bench.compare import changes, differences, read_report
 from batchscore.errors import UsageError
 
 
@@ -15,7 +15,9 @@ def cell(rows: float, p50: float, seed: int, *, concurrency: int = 1) -> dict[st
     noise = dice.normal(1, 0.03, (20, 2))
     windows = [{"rows": rows * a, "p50": p50 * b, "p99": 2 * p50 * b} for a, b in noise.tolist()]
     load = {"kind": "closed", "concurrency": concurrency}
-    return {"load": load, "batch_size": 1, "seconds": 20.0, "over_time": windows}
+    return {
+        "load": load, "batch_size": 1, "seconds": 20.0, "over_time": windows, "valid": True,
+    }  # fmt: skip
 
 
 def test_a_change_is_told_with_the_interval_that_holds_it():
@@ -68,3 +70,26 @@ def test_what_is_no_report_is_refused(tmp_path, text, word):
         read_report(path)
     with pytest.raises(UsageError, match="cannot read"):
         read_report(tmp_path / "none.json")
+
+
+def test_beside_an_invalid_measurement_nothing_got_worse():
+    """A load that the client spoiled is shown beside the new one, but is no ground to fail."""
+    before, now = cell(1000, 0.01, 1), cell(500, 0.02, 2)
+    assert all(change.is_regression(0.05) for change in changes([before], [now], seed=1))
+    found = changes([before | {"valid": False}], [now], seed=1)
+    assert [change.was_invalid for change in found] == [True] * 3
+    assert not any(change.is_regression(0.05) for change in found)
+
+
+def test_what_else_differs_is_told():
+    """Another machine, another duration or another address may explain a change."""
+    old = {
+        "endpoint": "http://a/x", "protocol": "rows", "version": "1",
+        "options": {"duration": 10.0, "seed": 1}, "environment": {"cores": 8},
+    }  # fmt: skip
+    new = old | {"options": {"duration": 60.0, "seed": 2}, "environment": {"cores": 2}}
+    assert differences(old, old) == []
+    assert differences(old, new) == [
+        "duration 10 before, now 60", "cores 8 before, now 2",
+    ]  # fmt: skip
+    assert differences(old, old | {"endpoint": None}) == ["endpoint http://a/x before, now none"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import tomllib
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -53,9 +55,14 @@ def again(name: str, text: str, folder: Path) -> Any:
 
 @pytest.fixture(autouse=True)
 def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No option comes from the environment of whoever runs the tests."""
-    for name in ("BATCHSCORE_TOKEN", "BATCHSCORE_URL"):
-        monkeypatch.delenv(name, raising=False)
+    """No option comes from whoever runs the tests, and the log stays as it was."""
+    for name in os.environ:
+        if name.startswith("BATCHSCORE_"):
+            monkeypatch.delenv(name)
+    logger = logging.getLogger("batchscore")
+    for name in ("handlers", "propagate", "level"):
+        monkeypatch.setattr(logger, name, getattr(logger, name))
+    monkeypatch.setattr(logging, "lastResort", logging.lastResort)
 
 
 @pytest.mark.parametrize("name", WHOLE)

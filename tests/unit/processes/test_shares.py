@@ -5,10 +5,10 @@ import pickle
 
 import pytest
 
-from batchscore.client.controller import RetryBudget
+from batchscore.client.controller import Outcome, Result, RetryBudget
 from batchscore.client.share import WHOLE, Share
 from batchscore.config import ScoreConfig
-from batchscore.errors import HTTPStatusError, OutageError
+from batchscore.errors import HTTPStatusError, OutageError, UsageError
 from batchscore.metrics import RunMetrics
 from batchscore.processes.count import process_count, usable_cores
 from batchscore.processes.worker import portable
@@ -28,6 +28,27 @@ async def test_the_parts_of_a_limit_make_the_whole(parts, concurrency):
     assert max(limits) - min(limits) <= 1
 
 
+@pytest.mark.parametrize("parts", [5, 64])
+async def test_a_share_of_less_than_one_request_is_refused(parts):
+    """With more workers than requests in flight some would never send, or all too many."""
+    with pytest.raises(UsageError, match="--concurrency 4 cannot be shared out among .* workers"):
+        Share(parts - 1, parts).limiter(4, None)
+
+
+@pytest.mark.parametrize(("parts", "most"), [(1, 256), (2, 128), (16, 16), (64, 16), (1000, 16)])
+async def test_an_adaptive_share_has_room_to_find_out(parts, most):
+    """Each of many workers may have sixteen in flight, else its part of 256."""
+    limiter = Share(parts - 1, parts).limiter("auto", None)
+    for _ in range(20_000):
+        limiter.release(Outcome(await limiter.acquire(1), Result.OK, 0.001))
+        if limiter.limit == most:
+            break
+        tickets = [await limiter.acquire(1) for _ in range(limiter.limit)]
+        for ticket in tickets:
+            limiter.release(Outcome(ticket, Result.OK, 0.001))
+    assert limiter.limit == most
+
+
 async def test_the_rate_and_the_retry_budget_are_divided():
     """Two processes send no more a second, and retry no more, than one would."""
     rate = Rate(50, "requests")
@@ -38,6 +59,13 @@ async def test_the_rate_and_the_retry_budget_are_divided():
         for _ in range(int(RetryBudget.BURST) // parts):
             assert budget.reserve(0.0) == 0.0
         assert budget.reserve(0.0) == pytest.approx(parts / RetryBudget.PER_SECOND)
+
+
+def test_one_of_many_workers_has_some_retries_all_the_same():
+    """A 64th of the budget would be one retry in thirteen seconds: each has one in two."""
+    budget = RetryBudget(64)
+    waits = [budget.reserve(0.0) for _ in range(6)]
+    assert waits == [0.0, 0.0, 0.0, 0.0, 2.0, 4.0]
 
 
 def test_there_are_as_many_processes_as_have_something_to_do():
