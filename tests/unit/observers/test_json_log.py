@@ -68,7 +68,11 @@ async def test_a_run_is_told_from_its_start_to_its_summary():
     assert failed[0]["examples"] == [{"row": 7, "text": "too small"}]
     assert by_name["failed_rows"][0] == logging.WARNING
     summary = by_name["summary"][2]
-    assert (summary["status"], summary["exit_code"], summary["rows_failed"]) == ("failed_rows", 3, 3)
+    assert (summary["status"], summary["exit_code"], summary["rows_failed"]) == (
+        "failed_rows",
+        3,
+        3,
+    )
     assert "history" not in summary
     assert "100 read, 97 scored" in by_name["summary"][1]
 
