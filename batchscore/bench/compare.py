@@ -85,13 +85,24 @@ def read_report(path: Path) -> dict[str, Any]:
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UsageError(f"--compare: cannot read {str(path)!r}: {error.strerror}") from error
+        raise UsageError(
+            f"--compare: cannot read {str(path)!r}: {error.strerror}"
+            "; give a --report FILE.json of an earlier bench"
+        ) from error
     except ValueError as error:
-        raise UsageError(f"--compare: {str(path)!r} is no JSON: {error}") from error
+        raise UsageError(
+            f"--compare: {str(path)!r} is no JSON: {error}"
+            "; give a --report FILE.json of an earlier bench"
+        ) from error
     if not isinstance(report, dict) or report.get("kind") != "bench":
-        raise UsageError(f"--compare: {str(path)!r} is no report of batchscore bench")
+        raise UsageError(
+            f"--compare: {str(path)!r} is no report of batchscore bench"
+            "; give a --report FILE.json of an earlier bench"
+        )
     if report.get("schema_version") != 1:
-        raise UsageError(f"--compare: {str(path)!r} was written by another version")
+        raise UsageError(
+            f"--compare: {str(path)!r} was written by another version; measure again with this one"
+        )
     return report
 
 
