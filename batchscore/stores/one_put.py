@@ -85,8 +85,8 @@ class OnePutUploads:
             PermissionError,
         ) as error:
             raise UsageError(
-                f"--output: {uri}: the store refuses access: {_said(error)}; look at the login that "
-                "the store's own variables give"
+                f"--output: {uri}: the store refuses access: {_said(error)}; look at the login "
+                "that the store's own variables give"
             ) from None
         except (exceptions.BaseError, OSError) as error:
             raise OutputError(
