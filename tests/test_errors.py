@@ -16,6 +16,9 @@ ADVICE = re.compile(
 )
 # Their text is another error's, which has the advice, or is the advice.
 PASSED_ON = {
+    "--engine {config engine}: this engine is not here yet",
+    "--engine spark: {self _why_not error}",
+    "--master: Spark does not start with {master}: {reason lstrip}",
     "{shown}: an address is of the form {typed}://BUCKET/KEY",
     "{config place}: cannot read {str path}: {reason}",
     "{option}: {first msg removeprefix Value error}",
