@@ -86,18 +86,30 @@ def read_report(path: Path) -> dict[str, Any]:
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UsageError(f"--compare: cannot read {str(path)!r}: {error.strerror}") from error
+        raise UsageError(
+            f"--compare: cannot read {str(path)!r}: {error.strerror}"
+            "; give a --report FILE.json of an earlier bench"
+        ) from error
     except ValueError as error:
         raise UsageError(
-            f"--compare: {str(path)!r} is no JSON; name what --report FILE.json wrote: {error}"
+            f"--compare: {str(path)!r} is no JSON: {error}"
+            "; give a --report FILE.json of an earlier bench"
         ) from error
     if not isinstance(report, dict) or report.get("kind") != "bench":
-        raise UsageError(f"--compare: {str(path)!r} is no report of batchscore bench")
+        raise UsageError(
+            f"--compare: {str(path)!r} is no report of batchscore bench"
+            "; give a --report FILE.json of an earlier bench"
+        )
     if report.get("schema_version") != 1:
-        raise UsageError(f"--compare: {str(path)!r} was written by another version")
+        raise UsageError(
+            f"--compare: {str(path)!r} was written by another version; measure again with this one"
+        )
     cells = report.get("cells")
     if not isinstance(cells, list) or not all(_is_whole(cell) for cell in cells):
-        raise UsageError(f"--compare: {str(path)!r} lacks figures; was it written by hand?")
+        raise UsageError(
+            f"--compare: {str(path)!r} lacks figures, as if written by hand; give a --report "
+            "FILE.json of an earlier bench"
+        )
     return report
 
 

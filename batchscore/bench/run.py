@@ -140,9 +140,11 @@ def _check_places(config: BenchConfig) -> None:
             )
     for option, path in places:
         if not path.parent.is_dir():
-            raise UsageError(f"{option}: there is no folder {str(path.parent)!r}")
+            raise UsageError(
+                f"{option}: there is no folder {str(path.parent)!r}; make it, or name another"
+            )
         if path.is_dir():
-            raise UsageError(f"{option}: {str(path)!r} is a folder, not a file")
+            raise UsageError(f"{option}: {str(path)!r} is a folder, not a file; name a file in it")
         if os.path.realpath(path) in inputs:
             raise UsageError(f"{option}: {str(path)!r} is the input; name another")
 

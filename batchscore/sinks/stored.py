@@ -44,7 +44,9 @@ def work_folder(uri: StoreURI, work_dir: Path | None) -> Path:
     name = f"{(uri.name or uri.bucket)[:80]}-{key}.partial"
     if work_dir is not None:
         if not work_dir.is_dir():
-            raise UsageError(f"--work-dir: there is no folder {str(work_dir)!r}")
+            raise UsageError(
+                f"--work-dir: there is no folder {str(work_dir)!r}; make it, or name another"
+            )
         return work_dir / name
     folder = _state_folder() / "batchscore"
     try:

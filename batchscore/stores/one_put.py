@@ -84,7 +84,10 @@ class OnePutUploads:
             exceptions.UnauthenticatedError,
             PermissionError,
         ) as error:
-            raise UsageError(f"--output: {uri}: the store refuses access: {_said(error)}") from None
+            raise UsageError(
+                f"--output: {uri}: the store refuses access: {_said(error)}; look at the login "
+                "that the store's own variables give"
+            ) from None
         except (exceptions.BaseError, OSError) as error:
             if "token request" in str(error):
                 raise UsageError(

@@ -193,4 +193,6 @@ def upload_failed(uri: StoreURI, reason: str) -> OutputError:
 
 def run_ended(uri: StoreURI) -> OutputError:
     """The error where the run was ended in the middle of an upload."""
-    return OutputError(f"the run ended while {uri} was being uploaded")
+    return OutputError(
+        f"the run ended while {uri} was being uploaded; the same command with --resume uploads it"
+    )
