@@ -1,7 +1,7 @@
 """What a row is in bytes and requests, for the page that works out ten billion of them.
 
     python benchmarks/scale.py           # measures and prints
-    python benchmarks/scale.py --docs    # and writes docs/scale.json, of which docs/scale.md is made
+    python benchmarks/scale.py --docs    # and writes docs/scale.json, for docs/scale.md
 
 Counted, not timed, so that it does not depend on what else the machine does; times are those of
 docs/benchmarks.json.
