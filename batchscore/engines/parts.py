@@ -89,9 +89,10 @@ class PartsFolder:
             UsageError: it exists, its folder does not, or it is nothing that a folder can be.
         """
         if config.output == "-" or "://" in config.output:
+            what = "standard output" if config.output == "-" else "an address"
             raise UsageError(
-                "--output: with --engine the output is a folder of parts; name a folder that all "
-                "workers can write to"
+                f"--output: with --engine the output is a folder of parts, and cannot be {what}; "
+                "name a folder that all workers can write to"
             )
         self._out = out = Path(config.output).absolute()
         is_told = config.output_format is not None or out.suffix
@@ -111,7 +112,9 @@ class PartsFolder:
             )
         for option, folder in (("output", out.parent), ("work-dir", self.folder.parent)):
             if not folder.is_dir():
-                raise UsageError(f"--{option}: there is no folder {str(folder)!r}")
+                raise UsageError(
+                    f"--{option}: there is no folder {str(folder)!r}; make it, or name another"
+                )
         if out.exists():
             if not self._overwrite:
                 raise UsageError(f"--output: {shown!r} exists; --overwrite replaces it")
@@ -135,7 +138,10 @@ class PartsFolder:
         real = self._out.resolve()
         for file in files:
             if isinstance(file, Path) and file.resolve().is_relative_to(real):
-                raise UsageError(f"--output: {str(self._out)!r} holds the input {str(file)!r}")
+                raise UsageError(
+                    f"--output: {str(self._out)!r} holds the input {str(file)!r}"
+                    "; name another folder"
+                )
 
     def begin(self, parts: int) -> PartWriter:
         """Make the folder of the work in progress; blocks.

@@ -8,6 +8,7 @@ import pickle
 import socket
 from collections import Counter
 from contextlib import contextmanager
+from importlib.util import find_spec
 from math import prod
 from typing import TYPE_CHECKING, Any, cast
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 _FIRST_ROWS = 1024
 _OBJECT_STORE_BYTES = 256 * 2**20
 _CONNECT_S = 10.0
+_INSTALL = "pip install 'batchscore[ray]'"
 _MAX_BEGUN = 5
 """Workers that a split may take with it; Ray itself would go on forever."""
 
@@ -71,7 +73,10 @@ def score_dataset(
                          token=token)  # fmt: skip
     schema = ds.schema()
     if schema is None or not isinstance(schema.base_schema, pa.Schema):
-        raise UsageError("score_dataset: the dataset has no columns that Arrow could hold")
+        raise UsageError(
+            "score_dataset: the dataset has no columns that Arrow could hold"
+            "; give one with named columns"
+        )
     cpus = int(ray.cluster_resources().get("CPU", 1))
     plan = plan_rows(
         config, _plain_schema(schema.base_schema), _first_rows(ds), workers or max(1, cpus - 1)
@@ -142,6 +147,13 @@ class RayEngine:
     """``Engine`` whose workers are actors of a cluster, or of one that is started here."""
 
     def __init__(self) -> None:
+        """Begin nothing yet; Ray is imported when it is started, as that takes its time.
+
+        Raises:
+            UsageError: the extra is not installed.
+        """
+        if find_spec("ray") is None:
+            raise UsageError(f"Ray Data is not installed; {_INSTALL}")
         self._is_ours, self._cpus = False, 1.0
 
     def start(self, config: ScoreConfig) -> int:
@@ -163,6 +175,7 @@ class RayEngine:
                 reason = str(error).strip().splitlines()[0]
                 raise UsageError(
                     f"--ray-address: no Ray cluster at {address!r}: {reason}"
+                    "; name the address of its head, or leave it out for one of this computer's own"
                     if address
                     else f"--engine ray: Ray does not start on this computer: {reason}"
                 ) from error
@@ -227,7 +240,10 @@ def _given_up(error: Exception) -> BatchscoreError:
         return StoppedError(
             f"a worker of Ray failed: {reason}; has each node the same Python and packages?"
         )
-    return WorkerLostError(f"Ray gave up a part of the job: {reason}")
+    return WorkerLostError(
+        f"Ray gave up a part of the job: {reason}"
+        "; look at the memory of its nodes, then run the same command again"
+    )
 
 
 def _set_up_alone() -> None:
@@ -274,9 +290,7 @@ def _ray() -> Any:
     try:
         import ray.data  # noqa: PLC0415 - an extra, and heavy
     except ImportError as error:
-        raise UsageError(
-            f"Ray Data is not installed ({error}); pip install 'batchscore[ray]'"
-        ) from error
+        raise UsageError(f"Ray Data is not installed ({error}); {_INSTALL}") from error
     return ray
 
 

@@ -217,7 +217,10 @@ def without_warnings() -> Iterator[None]:
 def _resolved(master: str, workers: int | None) -> tuple[str, int | None]:
     """The master as it is started, and how many tasks run there at a time, where that shows."""
     if re.search(r"[\[,]\s*0+\s*[\],]", master):
-        raise UsageError(f"--master: {master!r} leaves no room for a task")
+        raise UsageError(
+            f"--master: {master!r} leaves no room for a task"
+            "; ask for a core at least, as in local[2]"
+        )
     if found := _LOCAL.fullmatch(master):
         threads = found["threads"] or "1"
         count = workers or (len(os.sched_getaffinity(0)) if threads == "*" else int(threads))
@@ -240,6 +243,7 @@ def _check_java() -> None:
         where = "on the PATH" if home is None else f"in JAVA_HOME ({home})"
         raise UsageError(
             f"--engine spark: Spark needs Java, 17 or later, and there is none {where}"
+            "; install one, or set JAVA_HOME"
         )
 
 
@@ -254,10 +258,15 @@ def _check_there(master: str) -> None:
             with socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S):
                 return
         except ValueError:
-            raise UsageError(f"--master: {master!r} is not spark://HOST:PORT") from None
+            raise UsageError(
+                f"--master: {master!r} is not spark://HOST:PORT; write it so"
+            ) from None
         except OSError as error:
             reason = error.strerror or str(error)
-    raise UnreachableError(f"--master: nobody answers at {master!r}: {reason}")
+    raise UnreachableError(
+        f"--master: nobody answers at {master!r}: {reason}"
+        "; is the cluster running, and the address right?"
+    )
 
 
 def _settings(*, is_here: bool) -> dict[str, str]:
