@@ -316,6 +316,7 @@ def _columns(
         if not isinstance(row, Mapping):
             raise InputError(
                 f"row {number} is no mapping of features to values but {type(row).__name__}"
+                "; give {'feature': value, ...}"
             )
     columns = {}
     for spec in specs:

@@ -99,7 +99,9 @@ def _split(url: str) -> tuple[SplitResult, int | None]:
     except ValueError as error:
         # Its own text may quote a part of the address that is a secret.
         reason = "its port is no number up to 65535" if "ort" in str(error) else "it is malformed"
-        raise UsageError(f"{redacted(url)!r} is no address: {reason}") from None
+        raise UsageError(
+            f"{redacted(url)!r} is no address: {reason}; --url takes http(s)://HOST/..."
+        ) from None
 
 
 def redacted(text: str) -> str:

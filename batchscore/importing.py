@@ -43,6 +43,7 @@ def made(found: object, text: str, method: str) -> object:
         except Exception as error:
             raise UsageError(
                 f"calling {text} without arguments failed: {type(error).__name__}: {error}"
+                "; it has to be an object, or a class that takes none"
             ) from error
     return found
 
@@ -57,24 +58,28 @@ def _load_module(name: str) -> ModuleType:
             raise UsageError(f"there is no module {error.name!r}, installed or here") from error
         raise UsageError(f"importing {name} failed: {error}") from error
     except Exception as error:
-        raise UsageError(f"importing {name} failed: {type(error).__name__}: {error}") from error
+        raise UsageError(
+            f"importing {name} failed: {type(error).__name__}: {error}; mend that module"
+        ) from error
 
 
 def _load_file(path: Path) -> ModuleType:
     if not path.is_file():
-        raise UsageError(f"{path}: no such file")
+        raise UsageError(f"{path}: no such file; name the file that defines the object")
     _look_in(path.resolve().parent)
     name = f"batchscore_file_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise UsageError(f"{path} cannot be imported")
+        raise UsageError(f"{path} cannot be imported; name a .py file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses and pickle look their module up there
     try:
         spec.loader.exec_module(module)
     except Exception as error:
         del sys.modules[name]
-        raise UsageError(f"importing {path} failed: {type(error).__name__}: {error}") from error
+        raise UsageError(
+            f"importing {path} failed: {type(error).__name__}: {error}; mend that file"
+        ) from error
     return module
 
 

@@ -96,7 +96,10 @@ def _open(
         _check_same_input(job, scored, opened)
         found = opened.reader.num_rows
         if found is not None and rows != (found if job.limit is None else min(found, job.limit)):
-            raise InputError(f"--input: it has {found:,} rows, {scored.path} {rows:,}")
+            raise InputError(
+                f"--input: it has {found:,} rows, {scored.path} {rows:,}; give the one that it was "
+                "scored from"
+            )
         source = opened.reader
         kept = {*source.schema.names} & {*scored.schema.names}
         opened.reader = FailedRows(output, scored.error, source=source, also=kept, limit=job.limit)

@@ -78,15 +78,22 @@ class Run:
         """Raise ``UsageError`` where no picture could be read."""
         root = self.config.image_root
         if isinstance(root, Path) and not root.is_dir():
-            raise UsageError(f"--image-root: there is no folder {str(root)!r}")
+            raise UsageError(
+                f"--image-root: there is no folder {str(root)!r}"
+                "; name the one that the paths begin in"
+            )
 
     def check_reports(self) -> None:
         """Raise ``UsageError`` where a report could not be written at the end."""
         for path in self.config.report:
             if not path.parent.is_dir():
-                raise UsageError(f"--report: there is no folder {str(path.parent)!r}")
+                raise UsageError(
+                    f"--report: there is no folder {str(path.parent)!r}; make it, or name another"
+                )
             if path.is_dir():
-                raise UsageError(f"--report: {str(path)!r} is a folder, not a file")
+                raise UsageError(
+                    f"--report: {str(path)!r} is a folder, not a file; name a file in it"
+                )
         self.protect([*self.config.inputs, self.config.output])
 
     def protect(self, files: Iterable[Path | StoredFile | str]) -> None:

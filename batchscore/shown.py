@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 _NEVER = {"token", "url"}
 _HIDDEN = {"token_command"}
+_TABLES = {"instances", "retry"}
 HIDDEN = "(set)"
 
 
@@ -36,7 +37,9 @@ def _shown(name: str, value: Any) -> Any:
     if name == "extra" and isinstance(value, dict):
         return dict.fromkeys(value, HIDDEN)
     if isinstance(value, dict):
-        return shown_options(value)
+        # The keys of other mappings are columns and features, whatever they are called.
+        is_table = name in _TABLES
+        return shown_options(value) if is_table else {k: _shown("", v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
         return [_shown("", item) for item in value]
     return value

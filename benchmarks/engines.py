@@ -30,7 +30,7 @@ from processes import CORES, PYTHON, serving
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from engines import spark_here
+from faultserver import spark_here
 from faultserver.clients import clients_of, command_of, started_by, wait_until
 
 if TYPE_CHECKING:

@@ -20,6 +20,7 @@ CONFIDENCE = 0.95
 _RESAMPLES = 4_000
 # Windows without a good answer are left out; from fewer than these nothing can be told.
 _LEAST_WINDOWS = 5
+_NEEDED = {"load", "batch_size", "seconds", "over_time", "valid"}
 _MATTERING = {
     "options": ("duration", "warmup", "max_attempts", "limit"),
     "environment": ("processor", "cores", "usable_cores", "system", "python"),
@@ -85,14 +86,35 @@ def read_report(path: Path) -> dict[str, Any]:
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UsageError(f"--compare: cannot read {str(path)!r}: {error.strerror}") from error
+        raise UsageError(
+            f"--compare: cannot read {str(path)!r}: {error.strerror}"
+            "; give a --report FILE.json of an earlier bench"
+        ) from error
     except ValueError as error:
-        raise UsageError(f"--compare: {str(path)!r} is no JSON: {error}") from error
+        raise UsageError(
+            f"--compare: {str(path)!r} is no JSON: {error}"
+            "; give a --report FILE.json of an earlier bench"
+        ) from error
     if not isinstance(report, dict) or report.get("kind") != "bench":
-        raise UsageError(f"--compare: {str(path)!r} is no report of batchscore bench")
+        raise UsageError(
+            f"--compare: {str(path)!r} is no report of batchscore bench"
+            "; give a --report FILE.json of an earlier bench"
+        )
     if report.get("schema_version") != 1:
-        raise UsageError(f"--compare: {str(path)!r} was written by another version")
+        raise UsageError(
+            f"--compare: {str(path)!r} was written by another version; measure again with this one"
+        )
+    cells = report.get("cells")
+    if not isinstance(cells, list) or not all(_is_whole(cell) for cell in cells):
+        raise UsageError(
+            f"--compare: {str(path)!r} lacks figures, as if written by hand; give a --report "
+            "FILE.json of an earlier bench"
+        )
     return report
+
+
+def _is_whole(cell: object) -> bool:
+    return isinstance(cell, dict) and cell.keys() >= _NEEDED
 
 
 def changes(

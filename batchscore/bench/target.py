@@ -83,8 +83,11 @@ async def _try_one(
             if len(encoded.positions):
                 return encoded
             failure = next(iter(encoded.failures.values()), None)
-            raise InputError(f"none of the first rows can be sent: {failure or INVALID_INPUT}")
-        raise InputError("the input has no rows")
+            raise InputError(
+                f"none of the first rows can be sent: {failure or INVALID_INPUT}"
+                "; batchscore check tells of all of them"
+            )
+        raise InputError("the input has no rows; give one that has some")
 
     encoded = await ground.offload(first_good)
     falling_back = encoded if isinstance(encoded, FallsBack) else None

@@ -6,6 +6,7 @@ import io
 import os
 import sys
 from contextlib import suppress
+from itertools import pairwise
 
 from cyclopts import App, CycloptsError
 
@@ -81,7 +82,7 @@ def _report(arguments: list[str], error: UsageError) -> None:
     from batchscore.run import may_replace, write_report
 
     report = RunReport(status="usage", exit_code=error.exit_code, message=str(error))
-    for word, following in zip(arguments, [*arguments[1:], ""], strict=True):
+    for word, following in pairwise([*arguments, ""]):
         option, _, value = word.partition("=")
         path = Path(value or following)
         if option == "--report" and path.suffix in REPORT_SUFFIXES and path.parent.is_dir():

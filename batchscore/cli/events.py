@@ -6,6 +6,7 @@ import json
 import logging
 import re
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from batchscore.errors import EXIT_FAILED_ROWS, EXIT_OK, BatchscoreError
@@ -54,7 +55,7 @@ def code_of(error: BaseException) -> str:
 def wants_json(arguments: Sequence[str], variables: Mapping[str, str]) -> bool:
     """Whether JSON is asked for, as far as that shows before the options are parsed."""
     form = variables.get("BATCHSCORE_LOG_FORMAT", "text")
-    for word, following in zip(arguments, [*arguments[1:], ""], strict=True):
+    for word, following in pairwise([*arguments, ""]):
         option, sign, value = word.partition("=")
         if option == "--log-format":
             form = value if sign else following

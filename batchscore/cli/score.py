@@ -50,7 +50,6 @@ METAVARS = {
     "report": "FILE", "metrics_port": "[HOST:]PORT", "metrics_linger": "TIME",
     "protocol": "NAME|CLASS", "input_format": "NAME", "output_format": "NAME",
     "features": "COLUMN,...", "schema": "FILE", "pack": "INPUT=COLUMN,...",
-    "store_endpoint": "URL", "store_region": "NAME", "max_part_bytes": "SIZE",
     "workers": "N", "ray_address": "ADDRESS", "master": "URL",
 }  # fmt: skip
 

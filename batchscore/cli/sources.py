@@ -120,7 +120,8 @@ def _from_environment(
         elif not (variable.isupper() and name in known()):
             names = [ENVIRONMENT_PREFIX + option.upper() for option in known()]
             names.append(_TOKEN_VARIABLE)
-            raise UsageError(f"unknown variable {variable}" + nearest(variable, names))
+            hint = nearest(variable, names) or "; no command has such an option: unset it"
+            raise UsageError(f"unknown variable {variable}{hint}")
     return given
 
 
@@ -139,7 +140,9 @@ def _from_file(
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{config.place}: {path} is no valid TOML: {error}") from error
+        raise UsageError(
+            f"{config.place}: {path} is no valid TOML: {error}; mend that line"
+        ) from error
     except OSError as error:
         reason = error.strerror or error
         raise UsageError(f"{config.place}: cannot read {str(path)!r}: {reason}") from error
@@ -150,12 +153,13 @@ def _from_file(
         if name == "token":
             raise UsageError(f"{place}: {CREDENTIAL_ADVICE}")
         if name in given:
-            raise UsageError(f"{place}: the key is there twice, with - and with _")
+            raise UsageError(f"{place}: the key is there twice, with - and with _; take one away")
         if name in own:
             given[name] = Given(_table(value) if name in tables(command.model) else value, place)
         elif name == "config" or name not in {*known(), *tables(ScoreConfig)}:
             names = [option for option in known() if option != "config"]
-            raise UsageError(f"{place}: unknown key{nearest(name, names)}")
+            hint = nearest(name, names) or "; no command has such an option: take it out"
+            raise UsageError(f"{place}: unknown key{hint}")
     return given
 
 

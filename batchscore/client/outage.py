@@ -119,7 +119,10 @@ class Outage:
             left = began + self._max_outage_s - monotonic_s()
             if left <= 0:
                 waited = f" for {self._max_outage_s:g} s" if self._max_outage_s else ""
-                raise OutageError(f"{self._place} is away{waited}: {error.code}: {error}")
+                raise OutageError(
+                    f"{self._place} is away{waited}: {error.code}: {error}"
+                    "; a longer --max-outage would wait on"
+                )
             await asyncio.sleep(min(wait_s, left))
             if await probe():
                 return

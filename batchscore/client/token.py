@@ -55,7 +55,10 @@ class TokenSource:
         if config.token is not None:
             token = config.token() if callable(config.token) else config.token
             if token is not None and not isinstance(token, str):
-                raise UsageError(f"token gives {type(token).__name__}, not a string")
+                raise UsageError(
+                    f"token gives {type(token).__name__}, not a string"
+                    "; give the token itself, or a function that returns it"
+                )
             return _checked(token)
         if config.token_command is not None:
             return _required(_checked(self._run(config.token_command)), "--token-command")
@@ -90,10 +93,13 @@ class TokenSource:
                 self.close()
                 raise UsageError(
                     f"--token-command printed no token within {_COMMAND_TIMEOUT_S:g} s"
+                    "; run it by itself: does it wait for something?"
                 ) from None
             if self._command.returncode != 0:
                 code = self._command.returncode
-                raise UsageError(f"--token-command failed with exit code {code}")
+                raise UsageError(
+                    f"--token-command failed with exit code {code}; run it by itself to see why"
+                )
         return output.decode("utf-8", "replace")
 
 
@@ -103,7 +109,10 @@ def _read_file(path: Path) -> str | None:
             token = _checked(path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or "it is no text"
-            raise UsageError(f"--token-file: cannot read {str(path)!r}: {reason}") from None
+            raise UsageError(
+                f"--token-file: cannot read {str(path)!r}: {reason}"
+                "; name the file that holds the token alone"
+            ) from None
         if token is not None:
             return token
         time.sleep(_EMPTY_FILE_WAIT_S)
@@ -112,7 +121,9 @@ def _read_file(path: Path) -> str | None:
 
 def _required(token: str | None, option: str) -> str:
     if token is None:
-        raise UsageError(f"{option} gives no token, only nothing")
+        raise UsageError(
+            f"{option} gives no token, only nothing; it has to give the token alone, on one line"
+        )
     return token
 
 
@@ -121,7 +132,10 @@ def _checked(token: str | None) -> str | None:
     if not token:
         return None
     if not (token.isascii() and token.isprintable()) or " " in token:
-        raise UsageError("the token holds characters that no HTTP header can carry")
+        raise UsageError(
+            "the token holds characters that no HTTP header can carry"
+            "; its source has to give the token alone, on one line"
+        )
     return token
 
 

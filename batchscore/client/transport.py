@@ -124,7 +124,10 @@ class HTTPTransport:
         except (aiohttp.ClientError, aiohttp.http_exceptions.HttpProcessingError, OSError,
                 asyncio.IncompleteReadError) as error:  # fmt: skip
             raise self._mapped(error) from error
-        raise RefusedError(f"{self._options.endpoint.shown} redirects without end")
+        raise RefusedError(
+            f"{self._options.endpoint.shown} redirects without end"
+            "; give --url the address that it should lead to"
+        )
 
     def _mapped(self, error: Exception) -> AttemptError | RefusedError:  # noqa: PLR0911 - a table
         """What an error of the network means: the one table of them."""
@@ -157,7 +160,10 @@ class HTTPTransport:
         proxy = self._options.proxy
         text = f"the proxy {proxy.shown if proxy else ''}: {_reason(error)}"
         if isinstance(error, aiohttp.ClientHttpProxyError) and error.status in _PROXY_REFUSES:
-            return RefusedError(f"{self._options.endpoint.shown} is not to be reached by {text}")
+            return RefusedError(
+                f"{self._options.endpoint.shown} is not to be reached by {text}; name its host in "
+                "NO_PROXY, if the proxy is not for it"
+            )
         return ConnectionFailedError(text)
 
     async def _sent(self, request: Request, url: str, headers: Mapping[str, str]) -> Response | str:
@@ -219,7 +225,9 @@ class HTTPTransport:
         try:
             target = Endpoint.parse(urljoin(url, answer.headers["Location"]))
         except UsageError as error:
-            raise RefusedError(f"{mine.shown} redirects to what is no address") from error
+            raise RefusedError(
+                f"{mine.shown} redirects to what is no address; is --url right?"
+            ) from error
         if target.origin != mine.origin:
             raise RefusedError(
                 f"{mine.shown} redirects to another host, {target.shown}; the token must not "
@@ -316,7 +324,10 @@ def parse_headers(config_lines: tuple[str, ...], header_file: Path | None) -> di
             text = header_file.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or "it is no text"
-            raise UsageError(f"--header-file: cannot read {str(header_file)!r}: {reason}") from None
+            raise UsageError(
+                f"--header-file: cannot read {str(header_file)!r}: {reason}"
+                "; name a file with a header a line"
+            ) from None
         place = f"--header-file {str(header_file)!r}, line"
         numbered = enumerate(text.splitlines(), 1)
         lines += [(f"{place} {n}", line) for n, line in numbered if line.strip() and line[0] != "#"]
@@ -325,7 +336,7 @@ def parse_headers(config_lines: tuple[str, ...], header_file: Path | None) -> di
         name, colon, value = line.partition(":")
         if not colon or not name.strip() or any(c in line for c in "\r\n\0"):
             # The value may be a secret, so only its place is told.
-            raise UsageError(f"{place} is not of the form 'Name: value'")
+            raise UsageError(f"{place} is not of the form 'Name: value'; write it so")
         if name.strip().lower() in _OUR_HEADERS:
             raise UsageError(f"the header {name.strip()} is set by batchscore itself")
         headers[name.strip()] = value.strip()
@@ -340,6 +351,7 @@ def _ssl_context(ca_bundle: Path | None) -> ssl.SSLContext | bool:
     except (OSError, ssl.SSLError) as error:
         raise UsageError(
             f"--ca-bundle: cannot read certificates from {str(ca_bundle)!r}: {_reason(error)}"
+            "; name a file of certificates in PEM form"
         ) from None
 
 

@@ -112,7 +112,9 @@ class PartsFolder:
             )
         for option, folder in (("output", out.parent), ("work-dir", self.folder.parent)):
             if not folder.is_dir():
-                raise UsageError(f"--{option}: there is no folder {str(folder)!r}")
+                raise UsageError(
+                    f"--{option}: there is no folder {str(folder)!r}; make it, or name another"
+                )
         if out.exists():
             if not self._overwrite:
                 raise UsageError(f"--output: {shown!r} exists; --overwrite replaces it")
@@ -136,7 +138,10 @@ class PartsFolder:
         real = self._out.resolve()
         for file in files:
             if isinstance(file, Path) and file.resolve().is_relative_to(real):
-                raise UsageError(f"--output: {str(self._out)!r} holds the input {str(file)!r}")
+                raise UsageError(
+                    f"--output: {str(self._out)!r} holds the input {str(file)!r}"
+                    "; name another folder"
+                )
 
     def begin(self, parts: int) -> PartWriter:
         """Make the folder of the work in progress; blocks.

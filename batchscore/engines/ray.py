@@ -73,7 +73,10 @@ def score_dataset(
                          token=token)  # fmt: skip
     schema = ds.schema()
     if schema is None or not isinstance(schema.base_schema, pa.Schema):
-        raise UsageError("score_dataset: the dataset has no columns that Arrow could hold")
+        raise UsageError(
+            "score_dataset: the dataset has no columns that Arrow could hold"
+            "; give one with named columns"
+        )
     cpus = int(ray.cluster_resources().get("CPU", 1))
     plan = plan_rows(
         config, _plain_schema(schema.base_schema), _first_rows(ds), workers or max(1, cpus - 1)
@@ -173,6 +176,7 @@ class RayEngine:
                 reason = str(error).strip().splitlines()[0]
                 raise UsageError(
                     f"--ray-address: no Ray cluster at {address!r}: {reason}"
+                    "; name the address of its head, or leave it out for one of this computer's own"
                     if address
                     else f"--engine ray: Ray does not start on this computer: {reason}"
                 ) from error
@@ -237,7 +241,10 @@ def _given_up(error: Exception) -> BatchscoreError:
         return StoppedError(
             f"a worker of Ray failed: {reason}; has each node the same Python and packages?"
         )
-    return WorkerLostError(f"Ray gave up a part of the job: {reason}")
+    return WorkerLostError(
+        f"Ray gave up a part of the job: {reason}"
+        "; look at the memory of its nodes, then run the same command again"
+    )
 
 
 def _set_up_alone() -> None:

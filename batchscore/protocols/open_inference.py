@@ -127,7 +127,10 @@ class OpenInferenceProtocol(BaseProtocol):
             )
         except (DecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
             reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
-            raise MetadataError(f"this is no metadata of a model: {reason}") from error
+            raise MetadataError(
+                f"this is no metadata of a model: {reason}"
+                "; is --url that of a model, .../v2/models/NAME?"
+            ) from error
         _check_names(signature)
         self._check_classes(signature)
         return signature

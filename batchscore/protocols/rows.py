@@ -72,9 +72,15 @@ class RowsProtocol(BaseProtocol):
             )
         except (DecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
             reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
-            raise MetadataError(f"this is no specification of a deployment: {reason}") from error
+            raise MetadataError(
+                f"this is no specification of a deployment: {reason}"
+                "; is --url that of a deployment, .../forward?"
+            ) from error
         if not signature.inputs or not signature.outputs:
-            raise MetadataError("the specification names no inputs or no outputs")
+            raise MetadataError(
+                "the specification names no inputs or no outputs"
+                "; is --url that of a deployment, .../forward?"
+            )
         return signature
 
     def encoder(

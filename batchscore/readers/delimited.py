@@ -256,7 +256,9 @@ class _Records:
             header, end = record_format.first_record(block)
             if header:
                 return header, block[end:]
-        raise InputError(f"{self._name}: the file has no header")
+        raise InputError(
+            f"{self._name}: the file has no header; its first record has to name the columns"
+        )
 
 
 def _merged(good: pa.Array, bad: pa.Array, rows: list[int]) -> pa.Array:

@@ -207,7 +207,7 @@ def _expand(typed: str, own: frozenset[str], store: StoreOptions) -> _Expanded:
         return _Expanded([typed], str(path.parent.absolute()))
     if _WILDCARD.search(typed):
         return _glob(typed, own)
-    raise InputError(f"{typed}: no such file or folder")
+    raise InputError(f"{typed}: no such file or folder; is the path right, from this folder?")
 
 
 def _empty_folder(shown: str) -> InputError:
@@ -232,12 +232,16 @@ def _expand_uri(typed: str, own: frozenset[str], store: StoreOptions) -> _Expand
     if has_wildcard(uri):
         root, files = find_matching(uri, store)
         files = list(_shown(files, root, own, asked=uri.name[:1]))
-        missing = InputError(f"{uri}: no object matches")
+        missing = InputError(f"{uri}: no object matches; is the pattern right?")
     else:
         root = uri if uri.is_folder else uri.with_key(f"{uri.key}/")
         found = find_below(root, store)
         files = list(_shown(found, root, own))
-        missing = _empty_folder(str(uri)) if found else InputError(f"{uri}: no such object")
+        missing = (
+            _empty_folder(str(uri))
+            if found
+            else InputError(f"{uri}: no such object; is its key right?")
+        )
     if not files:
         raise missing
     by_name = {str(file): file for file in files}
@@ -281,7 +285,9 @@ def _walk(folder: str, passed: frozenset[str]) -> list[str]:
                 elif os.path.join(real, entry.name) not in passed:  # noqa: PTH118 (quicker)
                     names.append(name)
     except OSError as error:
-        raise InputError(f"{folder}: the folder cannot be read: {error.strerror}") from error
+        raise InputError(
+            f"{folder}: the folder cannot be read: {error.strerror}; allow it, or name the files"
+        ) from error
     return names
 
 
@@ -307,7 +313,7 @@ def _glob(pattern: str, own: frozenset[str]) -> _Expanded:
         elif "**" not in pattern:
             names.update(_walk(match, own))
     if not names:
-        raise InputError(f"{pattern}: no file matches")
+        raise InputError(f"{pattern}: no file matches; is the pattern right, from this folder?")
     root = Path(fixed)
     return _Expanded(sorted(names, key=os.fsencode), str(root.absolute()), _as_names_begin(root))
 

@@ -99,12 +99,17 @@ def _side_by_side(
             while held is None or not held.num_rows:
                 held = next(rows, None)
                 if held is None:
-                    raise InputError("--input: the input has fewer rows than the output")
+                    raise InputError(
+                        "--input: the input has fewer rows than the output"
+                        "; give the one that it was scored from"
+                    )
             count = min(len(column) - at, held.num_rows)
             yield column.slice(at, count), held.slice(0, count)
             held, at = held.slice(count, held.num_rows), at + count
     if is_all and ((held is not None and held.num_rows) or any(batch.num_rows for batch in rows)):
-        raise InputError("--input: the input has more rows than the output")
+        raise InputError(
+            "--input: the input has more rows than the output; give the one that it was scored from"
+        )
 
 
 def _unreadable(rows: pa.RecordBatch, reasons: pa.Array) -> dict[int, RowFailure]:

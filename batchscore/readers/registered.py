@@ -45,6 +45,7 @@ class RegisteredReader:
         if not isinstance(schema, pa.Schema):
             raise UsageError(
                 f"{self._where}: read_schema() gave a {type(schema).__name__}, no pyarrow.Schema"
+                "; mend that package"
             )
         self.schema = plain_schema(schema, self.name)
         self.num_rows: int | None = getattr(self._reader, "num_rows", None)

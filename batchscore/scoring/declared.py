@@ -82,7 +82,10 @@ def with_inputs(
     if config.schema_file is not None:
         specs = read_schema(config.schema_file, {*schema.names, *mapping, *config.pack})
         if unknown := set(config.features) - {spec.name for spec in specs}:
-            raise UsageError(f"--features: {config.schema_file} has no input {min(unknown)!r}")
+            raise UsageError(
+                f"--features: {config.schema_file} has no input {min(unknown)!r}"
+                "; name those that it has"
+            )
         wanted = config.features or [spec.name for spec in specs]
         return replace(signature, inputs=tuple(spec for spec in specs if spec.name in wanted))
     if not (config.features or config.pack):
@@ -218,7 +221,10 @@ def read_schema(path: Path, known: Container[str] | None = None) -> tuple[Featur
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is no text"
-        raise UsageError(f"--schema: cannot read {str(path)!r}: {reason}") from None
+        raise UsageError(
+            f"--schema: cannot read {str(path)!r}: {reason}"
+            "; name a file that is there, such as MLmodel"
+        ) from None
     try:
         document = json.loads(text) if text.lstrip().startswith("{") else _yaml(text)
         if "signature" in document or "flavors" in document:
@@ -232,6 +238,7 @@ def read_schema(path: Path, known: Container[str] | None = None) -> tuple[Featur
         reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise UsageError(
             f"--schema: {str(path)!r} is no MLmodel file and no schema of inputs: {reason}"
+            "; docs/protocols.md shows both"
         ) from error
 
 
@@ -308,7 +315,10 @@ def inputs_of_objects(
         return tuple(s for s in specs if not config.features or s.name in config.features)
     names = config.features or (tuple(rows[0]) if rows else ())
     if not names:
-        raise InputError("the deployment does not tell its inputs, and the first row has none")
+        raise InputError(
+            "the deployment does not tell its inputs, and the first row has none"
+            "; say them with features= or schema="
+        )
     firsts = [next((row[n] for row in rows if row.get(n) is not None), None) for n in names]
     return tuple(_of_object(*pair) for pair in zip(names, firsts, strict=True))
 

@@ -161,7 +161,9 @@ def _pack(spec: FeatureSpec, names: tuple[str, ...], schema: pa.Schema) -> Sourc
         raise UsageError(f"{option}: the input has a column {spec.name!r} itself; rename it")
     if spec.kind not in {"array", "number"} or prod(spec.shape) != len(names):
         wanted = f"{prod(spec.shape)} numbers" if spec.kind in {"array", "number"} else spec.dtype
-        raise UsageError(f"{option}: the input takes {wanted}, {len(names)} columns are given")
+        raise UsageError(
+            f"{option}: the input takes {wanted}, {len(names)} columns are given; name as many"
+        )
     return Source(spec.name, names, is_packed=True)
 
 

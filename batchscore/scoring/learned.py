@@ -41,6 +41,7 @@ def with_classes(signature: ModelSignature, config: ScoreConfig) -> ModelSignatu
     if published is not None and published != classes:
         raise UsageError(
             f"--classes: the deployment itself says that its classes are {', '.join(published)}"
+            "; leave --classes out"
         )
     outputs = tuple(
         replace(spec, classes=classes) if spec is categories[0] else spec

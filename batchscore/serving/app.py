@@ -245,7 +245,10 @@ async def _listening(app: web.Application, host: str, port: int) -> AsyncIterato
                     f"port {port} on {host} is in use; choose another, or 0 for any free one"
                 ) from error
             why = error.strerror or error
-            raise UsageError(f"cannot listen on {host}, port {port}: {why}") from error
+            raise UsageError(
+                f"cannot listen on {host}, port {port}: {why}"
+                "; name an address of this computer (--host), or another --port"
+            ) from error
         name = f"[{host}]" if ":" in host else host
         yield f"http://{name}:{runner.addresses[0][1]}"
     finally:

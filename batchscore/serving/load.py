@@ -53,7 +53,7 @@ def _load_demo(name: str) -> Model:
 
 def _load_onnx(path: Path) -> Model:
     if not path.is_file():
-        raise UsageError(f"{path}: no such file")
+        raise UsageError(f"{path}: no such file; name the file of the model")
     from batchscore.serving.onnx_model import OnnxModel  # noqa: PLC0415  (an extra)
 
     return OnnxModel(path)

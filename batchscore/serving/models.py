@@ -62,11 +62,17 @@ def signature_of(model: Model) -> ModelSignature:
         )
     classes = getattr(model, "classes", None) or {}
     if not isinstance(classes, Mapping):
-        raise UsageError(f"'classes' of {_kind_of(model)} is no mapping of output to classes")
+        raise UsageError(
+            f"'classes' of {_kind_of(model)} is no mapping of output to classes"
+            "; write {'output': ['a', 'b']}"
+        )
     outputs = _features(model, "outputs", classes)
     unknown = set(classes) - {spec.name for spec in outputs if spec.dtype == "categorical"}
     if unknown:
-        raise UsageError(f"'classes' names {min(unknown)!r}, which is no categorical output")
+        raise UsageError(
+            f"'classes' names {min(unknown)!r}, which is no categorical output"
+            "; name one of its outputs"
+        )
     return ModelSignature(_features(model, "inputs", {}), outputs)
 
 

@@ -56,7 +56,9 @@ class OnnxModel:
             )
         except Exception as error:  # its errors share no public base
             why = " ".join(str(error).split())
-            raise UsageError(f"{path} does not load as an ONNX model: {why}") from error
+            raise UsageError(
+                f"{path} does not load as an ONNX model: {why}; export it again"
+            ) from error
         self._path = path
         self._nodes = {node.name: node for node in self._session.get_inputs()}
         self._one_by_one = any(node.shape[:1] == [1] for node in self._nodes.values())

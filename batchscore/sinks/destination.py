@@ -113,7 +113,10 @@ class LocalFile:
         """See ``Destination``."""
         out = self._out
         if out.is_symlink() and not out.exists():
-            raise UsageError(f"--output: {self.shown!r} is a link to what does not exist")
+            raise UsageError(
+                f"--output: {self.shown!r} is a link to what does not exist"
+                "; remove it, or name another file"
+            )
         if self.work.exists() and not self.work.is_dir():
             raise UsageError(f"{str(self.work)!r} is in the way of the work in progress; move it")
         if out.is_dir():
@@ -159,4 +162,6 @@ def check_folders(out: Path, work: Path) -> None:
     """Raise ``UsageError`` where a folder to write in is not there."""
     for option, folder in (("output", out.parent), ("work-dir", work.parent)):
         if not folder.is_dir():
-            raise UsageError(f"--{option}: there is no folder {str(folder)!r}")
+            raise UsageError(
+                f"--{option}: there is no folder {str(folder)!r}; make it, or name another"
+            )

@@ -94,7 +94,9 @@ class FileOutput(WorkInProgress):
                 f"{self._format} is not for a terminal; redirect it, or --output-format csv"
             )
         if config.work_dir is not None and not config.work_dir.is_dir():
-            raise UsageError(f"--work-dir: there is no folder {str(config.work_dir)!r}")
+            raise UsageError(
+                f"--work-dir: there is no folder {str(config.work_dir)!r}; make it, or name another"
+            )
         work_dir = None if config.work_dir is None else str(config.work_dir)
         return Path(tempfile.mkdtemp(prefix="batchscore-", dir=work_dir))
 
@@ -194,7 +196,9 @@ class FileOutput(WorkInProgress):
                 and not isinstance(file, str)
                 and self._destination.is_file(file)
             ):
-                raise UsageError(f"--output: {self._destination.shown!r} is the input itself")
+                raise UsageError(
+                    f"--output: {self._destination.shown!r} is the input itself; name another file"
+                )
 
     @property
     def only_delivers(self) -> bool:
@@ -293,7 +297,9 @@ def _destination_of(config: ScoreConfig, disk: Disk) -> Destination:
         uri, options = StoreURI.parse(out), StoreOptions(config.store_endpoint, config.store_region)
         if has_wildcard(uri):
             raise UsageError(f"--output: {uri}: what is written has no *, ? or [ in its name")
-        kind = StoredFolder if is_folder or not uri.key else StoredObject
+        if not uri.key:
+            raise UsageError(f"--output: {uri} is a whole bucket; name an object or FOLDER/ in it")
+        kind = StoredFolder if is_folder else StoredObject
         return kind(uri, options, config.work_dir, disk)
     if is_folder:
         return LocalFolder(Path(out), config.work_dir)

@@ -161,7 +161,10 @@ class FinishedOutput:
             return RowCounts.of(self._errors())
         except (OSError, pa.ArrowException) as error:
             reason = str(error).splitlines()[0]
-            raise OutputError(f"cannot read '{self.path}': {reason}") from error
+            raise OutputError(
+                f"cannot read '{self.path}': {reason}"
+                "; once that is mended, run the same command again"
+            ) from error
 
     def _errors(self) -> Iterator[pa.Array]:
         if self.output_format == "parquet":

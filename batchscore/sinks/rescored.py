@@ -43,7 +43,9 @@ def scored_file(out: str) -> FinishedOutput:
     try:
         found = FinishedOutput.read(path, output_format)
     except (OSError, pa.ArrowException) as error:
-        raise UsageError(f"{out}: cannot be read: {str(error).splitlines()[0]}") from error
+        raise UsageError(
+            f"{out}: cannot be read: {str(error).splitlines()[0]}; name a file as score wrote it"
+        ) from error
     if found is None or not isinstance(found.options, dict):
         raise UsageError(
             f"{out}: nothing in it tells which job wrote it; rescore works on an .arrow or "
@@ -60,7 +62,9 @@ def scored_file(out: str) -> FinishedOutput:
 
 def _format_of(out: str, path: Path) -> str:
     if out == "-" or "://" in out:
-        raise UsageError(f"{redacted(out)}: rescore works on a local file, which it replaces")
+        raise UsageError(
+            f"{redacted(out)}: rescore works on a local file, which it replaces; copy it here first"
+        )
     if not path.exists():
         raise UsageError(f"{out}: no such file; score writes one")
     if not path.is_file():
@@ -69,7 +73,9 @@ def _format_of(out: str, path: Path) -> str:
         with path.open("rb") as file:
             head = file.read(6)
     except OSError as error:
-        raise UsageError(f"{out}: cannot be read: {error.strerror}") from error
+        raise UsageError(
+            f"{out}: cannot be read: {error.strerror}; name a file as score wrote it"
+        ) from error
     for magic, output_format in _MAGIC.items():
         if head.startswith(magic):
             return output_format
@@ -92,7 +98,9 @@ class RescoredOutput(WorkInProgress):
     def __init__(self, config: RescoreConfig, runtime: Runtime) -> None:
         self._typed, self._out, self._resume = config.output, Path(config.output), config.resume
         if config.work_dir is not None and not config.work_dir.is_dir():
-            raise UsageError(f"--work-dir: there is no folder {str(config.work_dir)!r}")
+            raise UsageError(
+                f"--work-dir: there is no folder {str(config.work_dir)!r}; make it, or name another"
+            )
         folder = partial_folder(self._out, config.work_dir)
         super().__init__(folder, runtime, afresh="--no-resume")
         self._is_reserved = False
@@ -171,7 +179,9 @@ class RescoredOutput(WorkInProgress):
         except BaseException as error:
             self._check_unchanged()
             if isinstance(error, pa.ArrowException):
-                raise InputError(f"{self._out}: cannot be read: {error}") from error
+                raise InputError(
+                    f"{self._out}: cannot be read: {error}; was it changed meanwhile?"
+                ) from error
             raise
         self.check_open()
         self._check_unchanged()

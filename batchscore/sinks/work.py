@@ -121,7 +121,10 @@ class WorkInProgress:
     def check_open(self) -> None:
         """Nothing may appear after the run has ended: its last step may still go on in a thread."""
         if self._is_closed:
-            raise OutputError("the run ended while its output was being finished")
+            raise OutputError(
+                "the run ended while its output was being finished"
+                "; the same command with --resume goes on"
+            )
 
     def resumable(self) -> bool:
         """Whether there is work in progress of this job that can be gone on with."""

@@ -134,9 +134,9 @@ def check_failures(limit: FailureLimit | None, metrics: RunMetrics, total: int) 
     """Raise ``TooManyFailuresError`` where more of ``total`` rows failed than the user allows."""
     if limit is None or not limit.exceeded(metrics.rows_failed, total):
         return
-    allowed = f"{limit.value * 100:.4g}%" if limit.is_share else f"{limit.value:g}"
+    allowed = f"{limit.value * 100:.4g}%" if limit.is_share else f"{limit.value:.0f}"
     codes = ", ".join(f"{count} {code}" for code, count in metrics.failed_rows.items())
     raise TooManyFailuresError(
         f"{metrics.rows_failed} rows failed ({codes}), more than --max-failed-rows allows "
-        f"({allowed})"
+        f"({allowed}); mend the rows, or go on with a higher one and --resume"
     )

@@ -18,6 +18,7 @@ from batchscore.cli.printing import print_config
 from batchscore.cli.sources import resolve
 from batchscore.config import ScoreConfig
 from batchscore.errors import UsageError
+from batchscore.shown import shown_options
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -188,3 +189,11 @@ def test_a_value_has_its_unit_where_that_takes_nothing_from_it(
 ) -> None:
     """A duration or a size is written as people do, unless that would change it."""
     assert as_written(settable(ScoreConfig)[name], value) == text
+
+
+def test_a_feature_may_be_called_like_an_option_that_is_hidden(tmp_path: Path, capsys: Any) -> None:
+    """Columns named url or token_command are shown: only options of that name hold secrets."""
+    columns = {"url": "link", "token_command": "a", "header": "b"}
+    text = printed("score", NEEDED | {"map": columns}, capsys)
+    assert again("score", text, tmp_path).map == columns
+    assert shown_options({"map": columns, "header": ["X: y"]}) == {"map": columns, "header": ["X"]}
