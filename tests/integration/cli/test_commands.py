@@ -59,7 +59,7 @@ def test_the_help_of_the_main_job_has_groups_defaults_and_units(batchscore: Comm
     done = batchscore("score", "--help")
     assert (done.code, done.err) == (0, "")
     titles = [line.split()[1] for line in done.out.splitlines() if line.startswith("╭")]
-    assert titles == ["Input", "Sending", "Deployment", "Output", "Engine", "General"]
+    assert titles == ["Input", "Sending", "Deployment", "Output", "Stores", "Engine", "General"]
     for text in ("default: 60s", "default: 8MiB", "default: 256MiB", "--no-overwrite", "-o"):
         assert text in done.out
     assert "--token " not in done.out
