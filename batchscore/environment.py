@@ -13,17 +13,12 @@ _FILES_ON_MACOS = 10240
 
 @cache
 def environment() -> dict[str, str | int]:
-    """Python, system, processor and cores; never the name of the machine or of its user.
-
-    ``usable_cores`` are those that this process may run on, where the system tells.
-    """
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
+    """Python, system, processor and cores; never the name of the machine or of its user."""
     return {
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "system": f"{platform.system()} {platform.release()}",
         "processor": _processor(),
         "cores": os.cpu_count() or 1,
-        **({"usable_cores": usable} if usable else {}),
     }
 
 

@@ -30,7 +30,7 @@ from processes import CORES, PYTHON, serving
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from engines import spark_here
+from faultserver import spark_here
 from faultserver.clients import clients_of, command_of, started_by, wait_until
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class Result:
     Attributes:
         way: how it was scored.
         seconds: from the start of the command to its end.
-        scoring_s: of that, from the engine's being there to the last row, as the report tells.
+        scoring_s: of that, from the first request of the workers to the last, as the server saw it.
         killed: how many workers were killed.
         requests: how many the server answered.
     """
@@ -151,14 +151,7 @@ def run(way: Way, source: Path, folder: Path, workers: int, *, kill: bool) -> Re
     if told["rows_scored"] != told["rows_read"]:
         raise SystemExit(f"{way.name}: {told['rows_failed']} rows failed: {told['failed_rows']}")
     killed = killer.killed if killer is not None else 0
-    return Result(way.name, seconds, scoring_seconds(told), killed, counted["requests"])
-
-
-def scoring_seconds(report: dict[str, object]) -> float:
-    """From the first window in which more than the one row of the driver was sent, to the end."""
-    windows = report["history"]
-    begun = next((each for each in windows if each["requests"] > 1), windows[0])
-    return report["seconds"] - (begun["at_s"] - begun["seconds"])
+    return Result(way.name, seconds, counted["seconds"], killed, counted["requests"])
 
 
 def out_of(way: Way, folder: Path) -> Path:

@@ -74,8 +74,8 @@ class Server:
         self._process = process
         self.url = process.stdout.readline().strip()
 
-    def counts(self) -> dict[str, int]:
-        """Requests, rows and bytes of bodies since the last time it was asked."""
+    def counts(self) -> dict[str, float]:
+        """Requests, rows and bytes of bodies, and seconds, since the last time it was asked."""
         self._process.stdin.write("\n")
         self._process.stdin.flush()
         return json.loads(self._process.stdout.readline())

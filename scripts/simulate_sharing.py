@@ -195,27 +195,26 @@ def same(count: int, **options: float) -> list[Part]:
     return [Part(**options) for _ in range(count)]
 
 
-QUEUES, NOISY = Server(always(256)), Server(always(256), sigma=0.5)
-REFUSES, BOTH = Server(always(256), queues=0, sigma=0.1), Server(always(256), queues=64)
+QUEUES, REFUSES = Server(always(256)), Server(always(256), queues=0, sigma=0.1)
 SMALL, SMALL_REFUSES = Server(always(16)), Server(always(16), queues=0, sigma=0.1)
-HALF, HALF_REFUSES = Server(always(128)), Server(always(128), queues=0, sigma=0.1)
 FEW, FEW_REFUSE = Server(always(64)), Server(always(64), queues=0, sigma=0.1)
+NOISY, BOTH = Server(always(64), sigma=0.5), Server(always(64), queues=16)
 SECONDS, SETTLED_S = 40, 24
 CASES: dict[str, tuple[Server, list[Part], int]] = {
     "64, queues above 256": (QUEUES, same(64), 16),
-    "64, queues above 256, noisy": (NOISY, same(64), 16),
     "64, refuses above 256": (REFUSES, same(64), 16),
-    "64, queues above 256, refuses above 320": (BOTH, same(64), 16),
     "64, queues above 16": (SMALL, same(64), 16),
     "64, refuses above 16": (SMALL_REFUSES, same(64), 16),
-    "32, queues above 128, one joins at 12 s": (HALF, [Part(joins_s=12), *same(31)], 16),
-    "32, refuses above 128, one joins at 12 s": (HALF_REFUSES, [Part(joins_s=12), *same(31)], 16),
-    "32, queues above 128, half leave at 12 s": (HALF, [*same(16, leaves_s=12), *same(16)], 16),
-    "32, queues above 128, half are 20 ms away": (HALF, [*same(16, network_s=0.02), *same(16)], 16),
-    "32, queues above 128, 8 are slow": (HALF, [*same(8, request_s=0.05), *same(24)], 16),
-    "32, queues above 128, clocks differ": (
-        HALF,
-        [Part(skew_s=0.05 * number / 31) for number in range(32)],
+    "16, queues above 64, noisy": (NOISY, same(16), 16),
+    "16, queues above 64, refuses above 80": (BOTH, same(16), 16),
+    "16, queues above 64, one joins at 12 s": (FEW, [Part(joins_s=12), *same(15)], 16),
+    "16, refuses above 64, one joins at 12 s": (FEW_REFUSE, [Part(joins_s=12), *same(15)], 16),
+    "16, queues above 64, half leave at 12 s": (FEW, [*same(8, leaves_s=12), *same(8)], 16),
+    "16, queues above 64, half are 20 ms away": (FEW, [*same(8, network_s=0.02), *same(8)], 16),
+    "16, queues above 64, 4 are slow": (FEW, [*same(4, request_s=0.05), *same(12)], 16),
+    "16, queues above 64, clocks differ": (
+        FEW,
+        [Part(skew_s=0.05 * number / 15) for number in range(16)],
         16,
     ),
     "2, queues above 64": (FEW, same(2), 128),

@@ -25,6 +25,7 @@ from latency import page as latency_page  # noqa: E402 - the folders above hold 
 from plot import plot  # noqa: E402
 from run import table as benchmark_table  # noqa: E402
 from simulate_overload import table as overload_table  # noqa: E402
+from simulate_scale import tables as scale_tables  # noqa: E402
 from simulate_sharing import table as sharing_table  # noqa: E402
 from write_command_reference import reference  # noqa: E402
 from write_config_schema import schema  # noqa: E402
@@ -55,6 +56,7 @@ def generated(docs: Path) -> dict[str, Callable[[], str]]:
         "commands.md": reference,
         "errors.md": error_reference,
         "overload.md": lambda: with_table(docs / "overload.md", overload_table(), sharing_table()),
+        "scale.md": lambda: with_table(docs / "scale.md", *scale_tables(docs)),
         "benchmarks.md": lambda: with_table(docs / "benchmarks.md", benchmark_table(figures)),
         "benchmarks.svg": lambda: plot(figures["kinds"]),
         # One for editors that read the examples, one for whoever has only the package.

@@ -20,6 +20,7 @@ CONFIDENCE = 0.95
 _RESAMPLES = 4_000
 # Windows without a good answer are left out; from fewer than these nothing can be told.
 _LEAST_WINDOWS = 5
+_NEEDED = {"load", "batch_size", "seconds", "over_time", "valid"}
 _MATTERING = {
     "options": ("duration", "warmup", "max_attempts", "limit"),
     "environment": ("processor", "cores", "usable_cores", "system", "python"),
@@ -103,7 +104,17 @@ def read_report(path: Path) -> dict[str, Any]:
         raise UsageError(
             f"--compare: {str(path)!r} was written by another version; measure again with this one"
         )
+    cells = report.get("cells")
+    if not isinstance(cells, list) or not all(_is_whole(cell) for cell in cells):
+        raise UsageError(
+            f"--compare: {str(path)!r} lacks figures, as if written by hand; give a --report "
+            "FILE.json of an earlier bench"
+        )
     return report
+
+
+def _is_whole(cell: object) -> bool:
+    return isinstance(cell, dict) and cell.keys() >= _NEEDED
 
 
 def changes(

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 _NEAR = 1.05
 _NEAR_FOR_SURE = 1.1
+_SAME = 1.001
 _MOST_MEASUREMENTS = 40
 _LEAST_REQUESTS = 10
 # Of what was sent: a server that answers less is behind, whatever the latency still is.
@@ -178,16 +179,28 @@ class Search:
     def next_rate(self) -> float | None:
         """What to measure next; None where the search is at its end."""
         last = self.tried[self.last]
-        if last.verdict == Verdict.CLIENT and last.may_be_measured_again:
-            return last.rate  # Something else may have kept the computer busy for that moment.
+        if last.may_be_measured_again and not last.seems_kept:
+            return last.rate  # It may have been a bad moment of the computer, or of chance.
         low, high = self.seeming
         if not math.isfinite(high):
-            return 2 * low
+            return 2 * max(low, last.rate)
         if low == 0:
             return high / 2 if high / 2 * self.seconds >= _LEAST_REQUESTS else None
-        if high / low > _NEAR:
-            return math.sqrt(low * high)
-        return self._below(low) or self._above(low, high)
+        return self._between(low, high, _NEAR) or self._below(low) or self._above(low, high)
+
+    def _between(self, low: float, high: float, near: float) -> float | None:
+        """A rate between two that are further apart than that, best one that was begun with.
+
+        None where what lies between has been measured as often as it may.
+        """
+        if high <= low * near:
+            return None
+        middle = math.sqrt(low * high)
+        inside = [step for step in self.steps if low * _SAME < step.rate < high / _SAME]
+        begun = [step.rate for step in inside if step.may_be_measured_again]
+        if begun:
+            return min(begun, key=lambda rate: abs(math.log(rate / middle)))
+        return None if inside else middle
 
     def _below(self, best: float) -> float | None:
         """Which rate may tell that less is kept for sure."""
@@ -203,9 +216,7 @@ class Search:
             most_requests = wanted * self.seconds * MOST_LOOKS
             needed = max(_LEAST_REQUESTS, *map(least_requests, self.slos))
             return wanted if most_requests >= needed else None
-        if ceiling <= kept * _NEAR_FOR_SURE:
-            return None
-        return self._tried_near(math.sqrt(kept * ceiling), kept, ceiling)
+        return self._between(kept, ceiling, _NEAR_FOR_SURE)
 
     def _above(self, best: float, high: float) -> float | None:
         """Which rate may tell that more is missed for sure."""
@@ -218,19 +229,14 @@ class Search:
         floor = max((rate for rate in decided if rate < missed), default=best)
         if not math.isfinite(missed):
             return floor * math.sqrt(2)
-        if missed <= floor * _NEAR_FOR_SURE:
-            return None
-        return self._tried_near(math.sqrt(floor * missed), floor, missed)
-
-    def _tried_near(self, rate: float, low: float, high: float) -> float:
-        """A rate between two, one that was begun with where there is one."""
-        begun = [s.rate for s in self.steps if s.may_be_measured_again and low < s.rate < high]
-        return min(begun, key=lambda each: abs(math.log(each / rate)), default=rate)
+        return self._between(floor, missed, _NEAR_FOR_SURE)
 
     def _lowest(self, which: Callable[[Step], bool]) -> float:
-        """The lowest of such rates; one that the client spoiled is none if a higher was not."""
-        top = max((step.rate for step in self.steps if step.valid), default=0.0)
-        told = (step for step in self.steps if step.valid or step.rate > top)
+        """The lowest of such rates; in doubt a higher one that is known better counts."""
+        valid = max((step.rate for step in self.steps if step.valid), default=0.0)
+        kept = max((s.rate for s in self.steps if s.verdict == Verdict.KEPT), default=0.0)
+        doubted = {Verdict.CLIENT: valid, Verdict.UNSURE: kept}
+        told = (step for step in self.steps if step.rate > doubted.get(step.verdict, 0.0))
         return min((step.rate for step in told if which(step)), default=math.inf)
 
     def _highest(self, which: Callable[[Step], bool], below: float) -> float:

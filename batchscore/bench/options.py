@@ -45,7 +45,7 @@ Rates = Annotated[
 
 
 _MEASURED_INSTEAD = {
-    "concurrency": "1, 2, 4 and 8 in flight, or at --rate",
+    "concurrency": "1, 2, 4 and 8 in flight",
     "batch_size": "32 rows a request",
 }
 """What is measured where ``score`` would adapt."""
@@ -136,10 +136,13 @@ class BenchConfig(EndpointConfig, InputConfig):
     def notes(self) -> tuple[str, ...]:
         """What was asked for and is not done, a line each."""
         lines = []
+        is_open = self.rate or self.find_max
         for name in self._not_fixed:
+            if name == "concurrency" and is_open:
+                continue  # It is not asked for.
             option, instead = "--" + name.replace("_", "-"), _MEASURED_INSTEAD[name]
             lines.append(
-                f"{option} auto adapts, which only score does; bench measures {instead} "
+                f"{option} auto is for score alone; bench measures {instead} "
                 f"(write {option} 8,64 for others)"
             )
         return tuple(lines)

@@ -45,7 +45,7 @@ def judge(report: BenchReport, slos: Sequence[Slo]) -> None:
         for slo in slos
     ]
     for found in (
-        _unanswered(report.cells),
+        _unanswered(report),
         _invalid(report.cells),
         _client_bound(report),
         _none_kept(report),
@@ -57,14 +57,14 @@ def judge(report: BenchReport, slos: Sequence[Slo]) -> None:
             return
 
 
-def _unanswered(cells: Sequence[Cell]) -> Outcome | None:
-    silent = [cell for cell in cells if cell.failed_requests == cell.requests]
+def _unanswered(report: BenchReport) -> Outcome | None:
+    lowest = [search.steps[0].cells[-1] for search in report.searches if not search.best]
+    silent = [cell for cell in (*report.cells, *lowest) if cell.failed_requests == cell.requests]
     if not silent:
         return None
-    cell = silent[0]
-    told = errors_text(cell) or "none was sent"
-    where = f"{cell.measured}{_more(silent)}"
-    return Outcome("failed", EXIT_STOPPED, f"at {where} no request was answered well: {told}")
+    where, told = f"{silent[0].measured}{_more(silent)}", errors_text(silent[0])
+    text = f"at {where} no request was answered well: {told or 'none was sent'}"
+    return Outcome("failed", EXIT_STOPPED, text)
 
 
 def _invalid(cells: Sequence[Cell]) -> Outcome | None:

@@ -6,6 +6,7 @@ import json
 import math
 import os
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +15,7 @@ import pyarrow as pa
 from batchscore.bench.compare import CONFIDENCE
 from batchscore.bench.figures import known
 from batchscore.environment import environment
+from batchscore.processes.count import usable_cores
 from batchscore.version import __version__
 
 if TYPE_CHECKING:
@@ -60,8 +62,12 @@ class SloResult:
         }
 
 
-def _load_average() -> dict[str, object]:
-    return {"load_average": list(os.getloadavg())} if hasattr(os, "getloadavg") else {}
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def _load_average() -> list[float]:
+    return [round(load, 2) for load in os.getloadavg()] if hasattr(os, "getloadavg") else []
 
 
 @dataclass
@@ -84,7 +90,7 @@ class BenchReport:
             the latter took.
     """
 
-    started_at: str
+    started_at: str = field(default_factory=_now)
     endpoint: str | None = None
     protocol: str | None = None
     options: dict[str, object] = field(default_factory=dict)
@@ -99,7 +105,7 @@ class BenchReport:
     changes: list[Change] = field(default_factory=list)
     max_regression: float | None = None
     notes: list[str] = field(default_factory=list)
-    load_average: dict[str, object] = field(default_factory=_load_average)
+    load_average: list[float] = field(default_factory=_load_average)
 
     def as_dict(self) -> dict[str, object]:
         """The report as JSON-ready values."""
@@ -115,7 +121,11 @@ class BenchReport:
             "endpoint": self.endpoint,
             "protocol": self.protocol,
             "options": self.options,
-            "environment": environment() | self.load_average,
+            "environment": {
+                **environment(),
+                "usable_cores": usable_cores(),
+                "load_average": self.load_average,
+            },
             "cells": [cell.as_dict() for cell in self.cells],
             "slo": [result.as_dict() for result in self.slo],
             "find_max": [

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 from contextlib import suppress
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from batchscore.bench.cells import rows_text
@@ -22,6 +21,7 @@ from batchscore.endpoint import Endpoint
 from batchscore.environment import raise_file_limit
 from batchscore.errors import EXIT_STOPPED, EXIT_USAGE, AttemptError, OutputError, UsageError
 from batchscore.metrics import RunMetrics
+from batchscore.processes.count import usable_cores
 from batchscore.readers import ReadOptions, open_reader
 from batchscore.run import exit_code_of
 from batchscore.runtime import Runtime
@@ -39,6 +39,7 @@ _log = logging.getLogger("batchscore")
 
 _CONCURRENCY = (1, 2, 4, 8)
 _FIRST_RATE = 10.0
+_SIGNALLED = 128
 
 
 def loads(config: BenchConfig) -> tuple[Load, ...]:
@@ -51,14 +52,22 @@ def loads(config: BenchConfig) -> tuple[Load, ...]:
     return (*closed, *opened)
 
 
-async def bench(config: BenchConfig, display: Display) -> BenchReport:
+async def bench(
+    config: BenchConfig, display: Display, report: BenchReport | None = None
+) -> BenchReport:
     """Measure a deployment.
+
+    Args:
+        config: what is asked for.
+        display: shows it meanwhile.
+        report: where the figures go; whatever ends the bench, it has those that there are.
 
     Raises:
         BatchscoreError: it could not be measured; the reports are written all the same.
     """
-    report = BenchReport(datetime.now(UTC).isoformat(timespec="milliseconds"))
+    report = report or BenchReport()
     report.options = _shown(config)
+    report.notes += _busy_before(report.load_average)
     _check_places(config)
     old = None if config.compare is None else _earlier(config, config.compare)
     try:
@@ -70,9 +79,11 @@ async def bench(config: BenchConfig, display: Display) -> BenchReport:
     except BaseException as error:
         report.exit_code = exit_code_of(error)
         report.status = {EXIT_USAGE: "usage", EXIT_STOPPED: "stopped"}.get(
-            report.exit_code, "interrupted" if report.exit_code > 128 else "temporary"
+            report.exit_code, "interrupted" if report.exit_code > _SIGNALLED else "temporary"
         )
         report.message = str(error) or type(error).__name__
+        if report.exit_code > _SIGNALLED:
+            report.message = f"{report.status} by {report.message}"
         with suppress(OSError):  # the error that came first is what matters
             _write(config, report)
         raise
@@ -91,6 +102,10 @@ def _earlier(config: BenchConfig, path: Path) -> dict[str, Any]:
         for load in loads(config)
         for size in config.batch_size
     ]
+    if not planned:
+        raise UsageError(
+            "--compare compares loads, not what --find-max finds; give --concurrency, too"
+        )
     if not {key_of(cell) for cell in planned} & {key_of(cell) for cell in old["cells"]}:
         raise UsageError(
             f"--compare: {str(path)!r} has none of the loads to be measured; give the same "
@@ -195,6 +210,15 @@ async def _own_shares(report: BenchReport, target: Target) -> None:
         for cell in report.cells:
             if cell.measured.batch_size == rows:
                 cell.own_share = share
+
+
+def _busy_before(load_average: list[float]) -> list[str]:
+    """Where other programs already keep the processor busy, the client will be late."""
+    cores = usable_cores()
+    if not load_average or load_average[0] <= cores:
+        return []
+    busy = f"load average {load_average[0]:.1f} on {cores} core{'' if cores == 1 else 's'}"
+    return [f"this computer was busy before ({busy}), which makes the client late"]
 
 
 def _left_out(target: Target) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from batchscore.checking.kinds import (
@@ -87,7 +88,11 @@ class Found:
     def _format(self, kept: Sequence[str], fields: Sequence[pa.Field]) -> None:
         """Whether the format of the output that was named has a place for its columns."""
         config = self._config
-        export = exporter(output_format_of(config.output, config.output_format))
+        is_plain = config.engine == "local" or PurePath(config.output).suffix
+        is_folder = config.output.endswith("/") or not is_plain
+        # A folder of parts has no suffix that tells.
+        given = config.output_format or ("parquet" if is_folder else None)
+        export = exporter(output_format_of(config.output, given))
         if export is None:
             return
         schema = self._opened.reader.schema

@@ -20,5 +20,7 @@ class CheckConfig(ScoreConfig):
 
 MEANS_NOTHING = (
     "processes", "max_outage", "max_failed_rows", "report", "resume", "overwrite", "work_dir",
+    "engine", "workers", "ray_address", "master", "metrics_port", "metrics_linger",
+    "max_part_bytes",
 )  # fmt: skip
 """The options of ``score`` that change nothing here; they are accepted all the same."""

@@ -53,9 +53,9 @@ async def check(
         StoppedError: the deployment refuses to tell its specification.
         TemporaryError: it cannot be reached.
     """
-    # The reports of the configuration are those of score.
+    # The reports and metrics of the configuration are those of score.
     run = Run(
-        config.model_copy(update={"report": ()}),
+        config.model_copy(update={"report": (), "metrics_port": None}),
         observer or NullObserver(),
         runtime or Runtime(),
         "check",

@@ -21,6 +21,7 @@ _TABLE_WIDTH = 120
 
 
 def _bench(config: BenchConfig, general: GeneralOptions) -> int:
+    from batchscore.bench.report import BenchReport
     from batchscore.bench.run import bench as measure
     from batchscore.cli import runner
     from batchscore.cli.bench_display import BenchDisplay
@@ -29,10 +30,16 @@ def _bench(config: BenchConfig, general: GeneralOptions) -> int:
         TERMINAL.note(f"note: {note}")
     has_lines = general.progress != "none"
     display = BenchDisplay(TERMINAL.live_console(general.progress), has_lines=has_lines)
+    report = BenchReport()
     try:
-        report = runner.run(measure(config, display))
-    finally:
+        runner.run(measure(config, display, report))
+    except BaseException:
         TERMINAL.finish(display)
+        if report.cells or report.searches:
+            _print_table(report)
+            TERMINAL.note("note: the bench did not come to its end; these are the figures so far")
+        raise
+    TERMINAL.finish(display)
     _print_table(report)
     for note in report.notes:
         TERMINAL.note(f"note: {note}")
@@ -62,7 +69,7 @@ def _print_table(report: BenchReport) -> None:
         TERMINAL.table(table, _TABLE_WIDTH)
     if report.reuse is not None and isinstance(ratio := report.reuse["ratio"], float):
         TERMINAL.data(f"\nthe same rows in each request: {ratio:.0%} of the service time (p50)\n")
-    for search in report.searches:
+    for search in (search for search in report.searches if search.steps):
         TERMINAL.data(f"\n{found_text(search, is_best=search is report.best_search)}\n")
     if report.compared_with is not None:
         _print_changes(report, report.compared_with)

@@ -9,7 +9,7 @@ from pydantic import Field
 from batchscore.checking.options import MEANS_NOTHING, CheckConfig
 from batchscore.cli.commands import as_function
 from batchscore.cli.options import Command, GeneralOptions
-from batchscore.cli.score import DEPLOYMENT, INPUT, METAVARS
+from batchscore.cli.score import DEPLOYMENT, INPUT, METAVARS, STORES
 from batchscore.cli.terminal import TERMINAL
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ COMMAND = Command(
             "max_attempts", "max_response_bytes",
         ),
         "Deployment": DEPLOYMENT,
+        "Stores": STORES,
         "Output": ("json", "output", "output_format", "probs", "prefix"),
     },
     short={"output": "-o"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
     from batchscore.metrics import RunReport
     from batchscore.observers import Observer
     from batchscore.readers import OpenedInput
+
+
+_log = logging.getLogger("batchscore")
 
 
 async def score_files(
@@ -112,6 +116,10 @@ class _Scoring:
             room = await offload(self._engine.start, run.config)
             splits = self._cut(run.config.workers or room)
             writer = await offload(self._folder.begin, len(splits))
+            engine, workers = run.config.engine, self._plan.workers
+            _log.info("%d parts for %d workers of %s", len(splits), workers, engine)
+            # From here on the limits are those of the workers.
+            run.metrics.limit = 0
             work = Work(self._plan, writer, Path.cwd())
             loop = asyncio.get_running_loop()
 

@@ -89,9 +89,10 @@ class PartsFolder:
             UsageError: it exists, its folder does not, or it is nothing that a folder can be.
         """
         if config.output == "-" or "://" in config.output:
+            what = "standard output" if config.output == "-" else "an address"
             raise UsageError(
-                "--output: with --engine the output is a folder of parts; name a folder that all "
-                "workers can write to"
+                f"--output: with --engine the output is a folder of parts, and cannot be {what}; "
+                "name a folder that all workers can write to"
             )
         self._out = out = Path(config.output).absolute()
         is_told = config.output_format is not None or out.suffix

@@ -8,6 +8,7 @@ import pickle
 import socket
 from collections import Counter
 from contextlib import contextmanager
+from importlib.util import find_spec
 from math import prod
 from typing import TYPE_CHECKING, Any, cast
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 _FIRST_ROWS = 1024
 _OBJECT_STORE_BYTES = 256 * 2**20
 _CONNECT_S = 10.0
+_INSTALL = "pip install 'batchscore[ray]'"
 _MAX_BEGUN = 5
 """Workers that a split may take with it; Ray itself would go on forever."""
 
@@ -145,6 +147,13 @@ class RayEngine:
     """``Engine`` whose workers are actors of a cluster, or of one that is started here."""
 
     def __init__(self) -> None:
+        """Begin nothing yet; Ray is imported when it is started, as that takes its time.
+
+        Raises:
+            UsageError: the extra is not installed.
+        """
+        if find_spec("ray") is None:
+            raise UsageError(f"Ray Data is not installed; {_INSTALL}")
         self._is_ours, self._cpus = False, 1.0
 
     def start(self, config: ScoreConfig) -> int:
@@ -281,9 +290,7 @@ def _ray() -> Any:
     try:
         import ray.data  # noqa: PLC0415 - an extra, and heavy
     except ImportError as error:
-        raise UsageError(
-            f"Ray Data is not installed ({error}); pip install 'batchscore[ray]'"
-        ) from error
+        raise UsageError(f"Ray Data is not installed ({error}); {_INSTALL}") from error
     return ray
 
 

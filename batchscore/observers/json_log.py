@@ -80,6 +80,13 @@ class EventLog(Ticker):
     def on_finish(self, report: RunReport) -> None:
         """Tell of the failed rows, code by code, and what became of all."""
         self.close()
+        if report.kind == "check":
+            # Nothing was scored: what was found is the command's own to tell.
+            text = f"{report.rows_read:,} rows read, {report.rows_failed:,} with problems"
+            names = ("rows_read", "rows_failed", "seconds")
+            fields = {name: report.as_dict()[name] for name in names}
+            self._emit(logging.INFO, "summary", text, **fields, error=report.message)
+            return
         for code, rows in sorted(report.failed_rows.items(), key=lambda item: -item[1]):
             examples = report.failed_examples.get(code, [])
             text = f"{rows:,} {'row' if rows == 1 else 'rows'} failed: {code}"

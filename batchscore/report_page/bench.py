@@ -160,7 +160,7 @@ def _comparison(report: Report, cells: Sequence[Cell]) -> Markup:
     notes = [f"Other: {each}." for each in old.get("differences") or []]
     notes += [f"Not measured before: {each}." for each in old.get("missing") or []]
     most = comparison.get("max_regression")
-    allowed = "" if most is None else f" Allowed is to be {most:.1%} worse."
+    allowed = "" if most is None else f" Up to {100 * most:.3g} % worse is allowed."
     return joined(
         [
             element("p", f"Before is {', '.join(about)}.{allowed}", class_="soft"),

@@ -21,7 +21,7 @@ _VERDICTS = {
     "client": "! invalid",
 }
 _POINTS = ("p50", "p99")
-_HEAD = ("req/s", "result", *_POINTS, "rows/s", "requests", "failed", "measured")
+_HEAD = ("req/s", "result", *_POINTS, "rows/s", "requests", "failed", "runs")
 
 
 def highest(report: Report) -> Markup:
@@ -86,7 +86,6 @@ def _flags(search: dict[str, Any]) -> list[tuple[float, str]]:
 
 
 def _row(step: dict[str, Any]) -> tuple[str, ...]:
-    times = step["measurements"]
     points = [step["response_s"][point] for point in _POINTS]
     return (
         number_text(step["rate"]),
@@ -95,5 +94,5 @@ def _row(step: dict[str, Any]) -> tuple[str, ...]:
         number_text(step["rows_per_s"]),
         f"{step['requests']:,}",
         f"{step['failed_requests']:,}",
-        "once" if times == 1 else f"{times} times",
+        str(step["measurements"]),
     )

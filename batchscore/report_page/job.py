@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from batchscore.endpoint import redacted
 from batchscore.observers import count_text, duration_text
@@ -18,11 +18,16 @@ from batchscore.report_page.markup import (
     table,
     tiles,
 )
-from batchscore.report_page.parts import Report, figures, head, surroundings
+from batchscore.report_page.parts import Report, figures, head, surroundings, when_text
 from batchscore.report_page.scales import clock_text, number_text, seconds_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _TIME = Axis("time since the start", clock_text, "time")
 _MOST_CAUSES = 6
+# Rows are written in bunches, so rates are those of stretches, of which there are so many at most.
+_LEAST_STRETCH_S, _MOST_STRETCHES = 1.0, 120
 
 
 def job_page(report: Report) -> str:
@@ -34,7 +39,7 @@ def job_page(report: Report) -> str:
         title,
         head(title, report),
         _tiles(report),
-        section("Over time", _over_time(report.get("history") or []), id_="over-time"),
+        section("Over time", _over_time(_busy(report)), id_="over-time"),
         section("Failed rows", _failed(report), id_="failed-rows"),
         section("Retries", _counts(report.get("retries") or {}, "retries"), id_="retries"),
         section("Latency of a request", _latency(report), id_="latency"),
@@ -59,12 +64,23 @@ def _tiles(report: Report) -> Markup:
     return tiles(values)
 
 
+def _busy(report: Report) -> list[dict[str, Any]]:
+    """How the run went; nothing where it never came to anything."""
+    if report["rows_read"] or report["requests"] or report["retries"]:
+        return report.get("history") or []
+    return []
+
+
 def _over_time(history: list[dict[str, Any]]) -> Markup:
+    if not history:
+        return joined(())
+    stretches = list(_stretches(history))
+
     def line(name: str, key: str, look: int) -> Line:
         return Line(name, [(s["at_s"], s[key]) for s in history], look)
 
     def rate(name: str, key: str, look: int) -> Line:
-        return Line(name, [(s["at_s"], s[key] / s["seconds"]) for s in history], look)
+        return Line(name, [(s["at_s"], s[key] / s["seconds"]) for s in stretches], look)
 
     failed = any(s["failed_rows"] for s in history)
     rows = [rate("rows decided", "rows", 0)]
@@ -88,9 +104,29 @@ def _over_time(history: list[dict[str, Any]]) -> Markup:
             "Retries by cause",
             _TIME,
             Axis("retries a second", number_text),
-            _retry_lines(history),
+            _retry_lines(stretches),
         ).drawn(),
     )
+
+
+def _stretches(history: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Neighbours of the history as one, with the sums of their rows and retries."""
+    least_s = max(_LEAST_STRETCH_S, history[-1]["at_s"] / _MOST_STRETCHES)
+    seconds, rows, failed, retries = 0.0, 0, 0, Counter[str]()
+    for number, window in enumerate(history, start=1):
+        seconds += window["seconds"]
+        rows += window["rows"]
+        failed += window["failed_rows"]
+        retries.update(window["retries"])
+        if seconds >= 0.999 * least_s or number == len(history):
+            yield {
+                "at_s": window["at_s"],
+                "seconds": seconds,
+                "rows": rows,
+                "failed_rows": failed,
+                "retries": retries,
+            }
+            seconds, rows, failed, retries = 0.0, 0, 0, Counter()
 
 
 def _retry_lines(history: list[dict[str, Any]]) -> list[Line]:
@@ -148,9 +184,12 @@ def _counts(counts: dict[str, int], what: str) -> Markup:
 
 
 def _latency(report: Report) -> Markup:
-    points = [(k, v) for k, v in (report.get("latency_s") or {}).items() if v is not None]
-    rows = [[seconds_text(value) for _, value in points]] if points else []
-    return table([name for name, _ in points], rows, numbers=range(len(points)))
+    points = {k: v for k, v in (report.get("latency_s") or {}).items() if v is not None}
+    rows = [
+        ("all" if name == "max" else f"{name.removeprefix('p')} %", seconds_text(value))
+        for name, value in points.items()
+    ]
+    return table(("of the requests", "answered within"), rows, numbers=(0, 1))
 
 
 def _summary(report: Report) -> dict[str, object]:
@@ -167,6 +206,6 @@ def _summary(report: Report) -> dict[str, object]:
         "NaN or infinite numbers sent as null": f"{report['nonfinite_as_null']:,}",
         "can go on with --resume": "yes" if report["resumable"] else "",
         "specification": report.get("fingerprint") or "",
-        "started": report.get("started_at") or "",
+        "started": when_text(report.get("started_at") or ""),
     }
     return {name: value for name, value in values.items() if value not in {"", "0"}}

@@ -297,7 +297,9 @@ def _destination_of(config: ScoreConfig, disk: Disk) -> Destination:
         uri, options = StoreURI.parse(out), StoreOptions(config.store_endpoint, config.store_region)
         if has_wildcard(uri):
             raise UsageError(f"--output: {uri}: what is written has no *, ? or [ in its name")
-        kind = StoredFolder if is_folder or not uri.key else StoredObject
+        if not uri.key:
+            raise UsageError(f"--output: {uri} is a whole bucket; name an object or FOLDER/ in it")
+        kind = StoredFolder if is_folder else StoredObject
         return kind(uri, options, config.work_dir, disk)
     if is_folder:
         return LocalFolder(Path(out), config.work_dir)

@@ -16,8 +16,9 @@ from batchscore.partial.folder import remove_files
 from batchscore.sinks.finished import FinishedOutput
 from batchscore.sinks.parts import SUCCESS, success_note
 from batchscore.stores import StoredFile, StoreOptions, StoreURI, find, find_below
+from batchscore.stores.choice import uploads_to
 from batchscore.stores.failures import reaching
-from batchscore.stores.uploads import OccupiedError, UploadJournal, uploads_to
+from batchscore.stores.uploads import OccupiedError, UploadJournal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -180,14 +181,6 @@ class StoredFolder(_Stored):
     def _claim(self) -> StoreURI:
         """What keeps others out while parts appear; no reader sees it, for its name."""
         return self._uri.with_key(self._uri.key + CLAIM)
-
-    def check(self) -> None:
-        """See ``Destination``."""
-        super().check()
-        if not self._uri.key:
-            raise UsageError(
-                f"--output: {self.shown} is a whole bucket; name a folder in it: {self.shown}NAME/"
-            )
 
     def reach(self) -> None:
         """See ``Destination``."""

@@ -89,6 +89,14 @@ class OnePutUploads:
                 "that the store's own variables give"
             ) from None
         except (exceptions.BaseError, OSError) as error:
+            if "token request" in str(error):
+                raise UsageError(
+                    f"--output: {uri}: no login is found; set GOOGLE_APPLICATION_CREDENTIALS, or "
+                    "run gcloud auth application-default login"
+                    if uri.scheme == "gs"
+                    else f"--output: {uri}: no login is found; set AZURE_STORAGE_ACCOUNT_KEY or "
+                    "AZURE_STORAGE_SAS_TOKEN"
+                ) from None
             raise OutputError(
                 f"cannot write {uri}: {_said(error)}; nothing was sent: try the same command again "
                 "later"

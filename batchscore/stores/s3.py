@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 import time
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
@@ -309,7 +310,8 @@ def _is_one_of(error: Any, names: Collection[str]) -> bool:
 def _reason(error: Any) -> tuple[str, bool]:
     """Why a request failed, in words, and whether the store refused it."""
     if not hasattr(error, "response"):
-        return str(error).splitlines()[0], False
+        # Addresses are shown without what follows the key.
+        return re.sub(r'\?[^\s"]*', "", str(error).splitlines()[0]), False
     names = _names(error)
     text = str(error.response.get("Error", {}).get("Message") or "").strip().splitlines()
     said = text[0] if text else names[0] or names[1]

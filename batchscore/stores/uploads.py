@@ -9,7 +9,7 @@ import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from batchscore.errors import OutputError, UsageError
+from batchscore.errors import OutputError
 from batchscore.partial.disk import Disk, write_file, writing
 from batchscore.partial.folder import UPLOAD
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from batchscore.stores.options import StoreOptions
     from batchscore.stores.uri import StoreURI
 
 NOTE_KEY = "batchscore"
@@ -120,26 +119,6 @@ class Uploads(Protocol):
     def delete(self, uri: StoreURI) -> None:
         """Remove an object; nothing where there is none."""
         ...
-
-
-def uploads_to(uri: StoreURI, options: StoreOptions) -> Uploads:
-    """What writes to the store of an address.
-
-    Raises:
-        UsageError: nothing does, or what does is not installed.
-    """
-    if uri.scheme == "s3":
-        from batchscore.stores.s3 import S3Uploads  # noqa: PLC0415 (an extra)
-
-        return S3Uploads(options)
-    if uri.scheme in {"gs", "abfs"}:
-        from batchscore.stores.one_put import OnePutUploads  # noqa: PLC0415 (an extra)
-
-        return OnePutUploads(uri, options)
-    raise UsageError(
-        f"--output: {uri}: {uri.scheme}:// can be read, not written to; write a local file, or to "
-        "s3://, gs:// or abfs://"
-    )
 
 
 class UploadJournal:

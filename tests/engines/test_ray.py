@@ -291,6 +291,7 @@ def test_without_ray_the_extra_is_named(tmp_path):
             text=True,
             check=False,
         )
+        assert server.request_count == 0
     assert done.returncode == 2
     assert "pip install 'batchscore[ray]'" in done.stderr
     assert not (tmp_path / "out").exists()

@@ -20,6 +20,7 @@ from batchscore.bench.report import BenchReport
 from batchscore.bench.run import bench
 from batchscore.config import configured
 from batchscore.errors import BatchscoreError, InputError, RefusedError, UsageError
+from batchscore.report_page import page
 
 from .conftest import read_arrow
 
@@ -287,6 +288,77 @@ def test_a_refused_token_ends_the_bench_and_is_reported(tmp_path):
     assert "wrong" not in path.read_text()
 
 
+class Telling(Quiet):
+    """A display that notes that a load was measured."""
+
+    def __init__(self) -> None:
+        self.cells = 0
+
+    def on_cell(self, cell: Cell) -> None:
+        self.cells += 1
+
+
+def test_what_was_measured_before_an_end_is_kept(tmp_path):
+    """Where the deployment refuses everything after the first load, that one is in the reports."""
+    path, out, display = tmp_path / "bench.json", tmp_path / "requests.arrow", Telling()
+
+    def script(info: RequestInfo) -> Any:
+        return faults.status(403) if display.cells else None
+
+    with FaultServer(*LINEAR, delay_s=0.01, script=faults.before_body(script)) as server:
+        report = BenchReport()
+        values = {
+            "inputs": rows_file(tmp_path), "url": server.url, "duration": 0.5, "warmup": 0.0,
+            "concurrency": "1,2", "report": str(path), "output": str(out),
+        }  # fmt: skip
+        config = configured(BenchConfig, values)
+        with pytest.raises(RefusedError):
+            asyncio.run(bench(config, display, report))
+    assert len(report.cells) == 1
+    written = json.loads(path.read_text())
+    assert (written["status"], written["exit_code"]) == ("stopped", 1)
+    assert [cell["load"]["concurrency"] for cell in written["cells"]] == [1]
+    assert set(read_arrow(out)["concurrency"].to_pylist()) == {1}
+
+
+def test_a_search_without_a_good_answer_is_no_measurement(tmp_path):
+    """Where nothing is answered well at the lowest rate the exit code is 1, not 3."""
+
+    def script(info: RequestInfo) -> Any:
+        return faults.status(500) if info.index else None
+
+    with FaultServer(*LINEAR, script=faults.before_body(script)) as server:
+        report = measure(tmp_path, server.url, find_max=True, rate=20, slo=["p99=1s"])
+    assert (report.exit_code, report.status) == (1, "failed")
+    assert "http_500" in (report.message or "")
+
+
+def test_the_page_is_that_of_the_json(tmp_path):
+    """What the JSON holds is all that the page has: kept, it gives the same page again."""
+    json_path, html_path = tmp_path / "bench.json", tmp_path / "bench.html"
+    with FaultServer(*LINEAR, delay_s=0.01) as server:
+        measure(
+            tmp_path, server.url, concurrency="1,2", report=[str(json_path), str(html_path)],
+            slo=["p99=1s", "errors=1%"], reuse_rows=True, find_max=True, rate=20, duration=0.5,
+        )  # fmt: skip
+    written = json.loads(json_path.read_text())
+    assert page(written) == html_path.read_text()
+    assert len(written["cells"]) == 3
+    assert written["find_max"][0]["steps"]
+
+
+def test_rows_that_are_left_out_or_come_again_are_told(tmp_path):
+    """A row that cannot be sent, and an input that is too short, are noted in the report."""
+    path = tmp_path / "few.csv"
+    path.write_text("x\n1\noops\n2\n3\n4\n5\n")
+    with FaultServer(*LINEAR, delay_s=0.01) as server:
+        report = measure(tmp_path, server.url, inputs=str(path), concurrency=1, batch_size=2)
+    # How busy this computer was before is noted, too, if it was.
+    left_out, again = [note for note in report.notes if "load average" not in note]
+    assert left_out == "1 row cannot be sent and is left out"
+    assert "the input lasts for 2 of" in again
+
+
 def test_a_server_that_got_slower_is_a_regression(tmp_path):
     """Beside an earlier report, twice the delay is exit code 3, and the change is told."""
     old, new = tmp_path / "old.json", tmp_path / "new.json"
@@ -330,6 +402,8 @@ def test_a_file_for_score_serves_bench(tmp_path):
     assert "--concurrency auto" in told
     assert "--batch-size auto" in told
     assert default.notes == ()
+    opened = configured(BenchConfig, {**values, "concurrency": "auto", "rate": 20})
+    assert opened.notes == ()
 
 
 def test_an_output_of_another_command_is_not_replaced(tmp_path):

@@ -589,6 +589,10 @@ def test_the_exit_code_tells_clean_problems_usage_and_unreachable(tmp_path):
         assert "--null 'NA'" in bad.stdout
         as_json = command(tmp_path / "bad.csv", "--url", server.url, "--json", "-q")
         assert json.loads(as_json.stdout)["exit_code"] == as_json.returncode == 3
+        logged = command(tmp_path / "bad.csv", "--url", server.url, "--log-format", "json")
+        events = [json.loads(line) for line in logged.stderr.splitlines()]
+        (summary,) = (event for event in events if event["event"] == "summary")
+        assert summary["message"] == "1 rows read, 1 with problems"
         wrong = command(tmp_path / "good.csv", "--url", server.url, "--map", "q=x")
         assert (wrong.returncode, wrong.stdout) == (2, "")
         missing = command(tmp_path / "none.csv", "--url", server.url)
@@ -618,8 +622,14 @@ def test_a_command_line_of_score_becomes_one_of_check(tmp_path):
     )
     words = "-o out.arrow --resume --overwrite --processes 2 --max-failed-rows 1% --max-outage 1m"
     words += " --work-dir . --report run.json --probs list --config job.toml"
+    words += " --engine ray --workers 2 --metrics-port 1 --max-part-bytes 8MiB"
     with FaultServer(*LINEAR) as server:
         done = command("in.csv", "--url", server.url, *words.split(), cwd=tmp_path)
+        for out in ("parts/", "out.csv", "s3://bucket/parts/", "s3://bucket/out.parquet"):
+            also = command("in.csv", "--url", server.url, "-o", out, cwd=tmp_path)
+            assert also.returncode == 0, (out, also.stderr)
+        wrong = command("in.csv", "--url", server.url, "-o", "out.xyz", cwd=tmp_path)
+    assert wrong.returncode == 2
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "run.json").read_text() == '{"schema_version": 1}'
     assert not (tmp_path / "out.arrow").exists()

@@ -143,8 +143,9 @@ def test_no_more_workers_than_requests_in_flight(tmp_path):
     source = write_rows(tmp_path / "in.parquet", 800)
     with FaultServer(*LINEAR) as server:
         engine = OneByOne(workers=4)
-        score(engine, source, tmp_path / "out", server.url, batch_size=2, concurrency=3)
-        assert engine.work.plan.workers == 3
+        options = {"batch_size": 2, "concurrency": 3}
+        report = score(engine, source, tmp_path / "out", server.url, **options)
+        assert (engine.work.plan.workers, report.concurrency) == (3, 3)
         engine = OneByOne(workers=2)
         options = {"batch_size": 2, "concurrency": 7, "overwrite": True}
         score(engine, source, tmp_path / "out", server.url, **options)

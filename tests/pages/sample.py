@@ -14,7 +14,7 @@ def bench_report() -> dict[str, Any]:
     cells[-1] |= {
         "valid": False,
         "why_invalid": [
-            "the client was busy for 97 % of the time; its own delay is in the figures"
+            "820.0 ms of the p99 of 2302.7 ms are the client's own delay (read 820.0 ms late)"
         ],
         "errors": {"http_500": 3, "timeout": 41},
         "failed_requests": 44,
@@ -25,7 +25,7 @@ def bench_report() -> dict[str, Any]:
         "schema_version": 1,
         "status": "slo_missed",
         "exit_code": 3,
-        "message": "missed: p99=100ms (160.00 ms at 40 req/s, 32 rows)",
+        "message": "missed: p99=330ms (460.62 ms at 40 req/s, 32 rows)",
         "version": "0.1.0",
         "started_at": "2026-11-25T18:00:00.000+00:00",
         "endpoint": "http://127.0.0.1:8080/deployment/penguins/forward",
@@ -39,20 +39,26 @@ def bench_report() -> dict[str, Any]:
         },
         "cells": cells,
         "slo": [
-            {"text": "p99=100ms", "cell": 8, "value": 0.092, "is_kept": True},
-            {"text": "p99=100ms", "cell": 10, "value": 0.16, "is_kept": False},
+            {"text": "p99=330ms", "cell": 8, "value": 0.11523, "is_kept": True},
+            {"text": "p99=330ms", "cell": 10, "value": 0.46062, "is_kept": False},
         ],
-        "find_max": [search(32, 36.0, is_best=True), search(1, 41.0, is_best=False)],
+        "find_max": [search(32, 36.0, is_best=True), search(1, 36.0, is_best=False)],
         "reuse": {"unique": 4, "reused": 5, "ratio": 0.41},
         "comparison": {
             "confidence": 0.95,
-            "old": {"version": "0.1.0", "started_at": "2026-11-24T18:00:00.000+00:00"},
+            "max_regression": 0.05,
+            "old": {
+                "version": "0.1.0",
+                "started_at": "2026-11-24T18:00:00.000+00:00",
+                "differences": ["duration 10 before, now 60"],
+                "missing": ["48 req/s, 32 rows"],
+            },
             "cells": [
                 {
                     "cell": 8,
                     "metric": "response_s.p99",
-                    "old": 0.088,
-                    "new": 0.092,
+                    "old": 0.110,
+                    "new": 0.115,
                     "change": 0.045,
                     "low": 0.01,
                     "high": 0.09,

@@ -6,7 +6,6 @@ import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from batchscore import errors as all_errors
 from batchscore.errors import (
     BatchscoreError,
     StoppedError,
@@ -17,7 +16,7 @@ from batchscore.errors import (
 from batchscore.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 _OURS = re.compile(
     r"^batchscore\.errors\.(?P<kind>\w+): (?P<text>.*?)(?=\n\s*(?:SQLSTATE|at |$)|\Z)",
@@ -31,16 +30,22 @@ _CRASHED = re.compile(r"Python worker exited unexpectedly[^\n]*")
 _CHARS = 300
 
 _ENDING = (UsageError, StoppedError, TemporaryError)
-"""What ends a job; each is made of its text."""
+"""What ends a job, with what is derived from it; each is made of its text."""
 
 
 def error_of(error: BaseException) -> BatchscoreError | None:
     """The error of this package that a worker raised, from what Spark made of it; else None."""
     found = _OURS.search(str(error))
-    kind = found and getattr(all_errors, found["kind"], None)
-    if not (found and isinstance(kind, type) and issubclass(kind, _ENDING)):
+    if found is None:
         return None
-    return kind(found["text"].removesuffix(" SQLSTATE: 38000").strip())
+    kind = next((kind for kind in _kinds(_ENDING) if kind.__name__ == found["kind"]), None)
+    return None if kind is None else kind(found["text"].removesuffix(" SQLSTATE: 38000").strip())
+
+
+def _kinds(bases: Iterable[type[BatchscoreError]]) -> Iterator[type[BatchscoreError]]:
+    for base in bases:
+        yield base
+        yield from _kinds(base.__subclasses__())
 
 
 def told_by_spark(error: BaseException, what: str) -> BatchscoreError:

@@ -106,7 +106,8 @@ class OwnSpark(SharedSpark):
         _check_java()
         _check_there(master)
         self._gateway: Any = None
-        self._log = None if _is_debugging() else _new_file()
+        # Without a name, so that nothing is left of it, whatever ends this program.
+        self._log = None if _is_debugging() else tempfile.TemporaryFile()  # noqa: SIM115
         try:
             super().__init__(self._start(master))
             self.room = threads or self._wait_for_executors()
@@ -125,8 +126,9 @@ class OwnSpark(SharedSpark):
             try:
                 # What an earlier session of the user's program has left is used again.
                 if SparkContext._gateway is None:  # noqa: SLF001 (nothing else tells)
-                    with self._output() as output:
-                        self._gateway = launch_gateway(conf, {"stdout": output, "stderr": output})
+                    # What its processes say: with --debug to the user.
+                    output = 2 if self._log is None else self._log.fileno()
+                    self._gateway = launch_gateway(conf, {"stdout": output, "stderr": output})
                 context = SparkContext(conf=conf, gateway=self._gateway)
             except PySparkException as error:
                 raise UsageError(f"--engine spark: {self._why_not(error)}") from error
@@ -137,17 +139,11 @@ class OwnSpark(SharedSpark):
             context.pythonExec = sys.executable
         return context
 
-    @contextmanager
-    def _output(self) -> Iterator[int]:
-        """Where the words of Spark's processes go: to a file, or with --debug to the user."""
-        if self._log is None:
-            yield 2
-            return
-        with self._log.open("wb") as file:
-            yield file.fileno()
-
     def _why_not(self, error: Exception) -> str:
-        said = "" if self._log is None else self._log.read_text("utf-8", "replace")
+        said = ""
+        if self._log is not None:
+            self._log.seek(0)
+            said = self._log.read().decode("utf-8", "replace")
         if "UnsupportedClassVersionError" in said:
             return "Spark needs Java 17 or later, and finds an older one; set JAVA_HOME"
         lines = [line.strip() for line in said.splitlines() if line.strip()] or [str(error)]
@@ -184,7 +180,7 @@ class OwnSpark(SharedSpark):
         if gateway is not None:
             _end(gateway)
         if self._log is not None:
-            self._log.unlink(missing_ok=True)
+            self._log.close()
 
 
 def _end(gateway: Any) -> None:
@@ -202,12 +198,6 @@ def _end(gateway: Any) -> None:
         gateway.proc.kill()
         gateway.proc.wait()
     SparkContext._gateway = SparkContext._jvm = None  # noqa: SLF001 (nothing else forgets it)
-
-
-def _new_file() -> Path:
-    handle, name = tempfile.mkstemp(prefix="batchscore-spark-")
-    os.close(handle)
-    return Path(name)
 
 
 def check_installed() -> None:

@@ -60,6 +60,8 @@ def test_only_the_same_loads_are_compared():
         ("{", "is no JSON"),
         ("[]", "no report of batchscore bench"),
         (json.dumps({"kind": "bench", "schema_version": 9}), "another version"),
+        (json.dumps({"kind": "bench", "schema_version": 1}), "lacks figures"),
+        (json.dumps({"kind": "bench", "schema_version": 1, "cells": [{}]}), "lacks figures"),
     ],
 )
 def test_what_is_no_report_is_refused(tmp_path, text, word):

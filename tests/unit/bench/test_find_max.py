@@ -77,6 +77,7 @@ async def test_the_highest_rate_is_bracketed_within_five_percent(first):
     assert told["load"] == {"kind": "open", "rate": low, "arrivals": "constant"}
     rates = [step["rate"] for step in told["steps"]]
     assert rates == sorted(rates)
+    assert all(1 <= step["measurements"] <= MOST_LOOKS for step in told["steps"])
     assert not found.client_limit
 
 
@@ -116,6 +117,39 @@ async def test_a_measurement_that_the_client_spoiled_is_made_again():
     assert found.best is not None
     assert found.best.rate > 80
     assert not found.client_limit
+
+
+async def test_what_the_client_spoils_below_a_good_rate_is_passed_over():
+    """Rates that are spoiled every time bound nothing where higher ones are measured well."""
+    found = Search(1, [Slo.parse(P99)], SECONDS)
+
+    async def measure(rate: float, number: int) -> Cell:
+        return even(rate, 1.0 if rate > 87 else 0.01, gave_up="x" if 45 < rate < 70 else "")
+
+    await find_max(found, measure, 64.0)
+    await find_max(found, measure, 80.0)
+    assert found.best is not None
+    assert found.best.rate == pytest.approx(84, rel=0.06)
+    assert not found.client_limit
+    assert max(len(step.cells) for step in found.steps) == MOST_LOOKS
+
+
+async def test_what_seems_missed_by_chance_is_measured_again():
+    """A few slow answers at a low rate are no bound, if they do not come again."""
+    found = Search(1, [Slo.parse("p90=100ms")], SECONDS)
+    unlucky = []
+
+    async def measure(rate: float, number: int) -> Cell:
+        times = [(n / rate, 1.0 if rate > 87 else 0.01) for n in range(int(rate * SECONDS))]
+        if rate == 10.0 and not unlucky:
+            unlucky.append(rate)
+            times = [(at, 0.2 if 3 < at < 5 else took) for at, took in times]
+        return cell_of(rate, times)
+
+    await find_max(found, measure, 10.0)
+    assert unlucky
+    assert found.best is not None
+    assert found.best.rate > 80
 
 
 async def test_errors_alone_make_a_rate_one_that_is_missed():
