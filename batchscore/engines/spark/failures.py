@@ -71,8 +71,8 @@ def told_by_spark(error: BaseException, what: str) -> BatchscoreError:
         )
     if program := _NO_PROGRAM.search(said):
         return StoppedError(
-            f"the executors of Spark have no {program[1]!r}; PYSPARK_PYTHON names their Python, which "
-            f"needs batchscore {__version__}"
+            f"the executors of Spark have no {program[1]!r}; PYSPARK_PYTHON names their Python, "
+            f"which needs batchscore {__version__}"
         )
     raised = _PYTHON.findall(said)
     if raised and "Traceback" in said:
