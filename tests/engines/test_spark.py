@@ -377,7 +377,7 @@ def test_a_spark_that_does_not_start_is_told_in_a_line(tmp_path, master, variabl
     ("python", "words"),
     [
         ("without-packages", "No module named 'pyarrow'; the executors need the Python of the"),
-        ("missing", "Cannot run program"),
+        ("missing", "missing'; PYSPARK_PYTHON names their Python"),
     ],
 )
 def test_a_python_that_cannot_serve_is_told_in_a_line(tmp_path, python, words):
