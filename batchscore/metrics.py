@@ -244,7 +244,9 @@ class RunReport:
             or ``terminated``.
         exit_code: what the command exits with.
         message: the error that ended the run, None at a good end.
-        input, output, endpoint: what was scored, to where; the endpoint without user and query.
+        input: what was scored.
+        output: the file that was to be written.
+        endpoint: the address that rows went to, without user and query.
         resumable: whether there is work in progress that ``--resume`` goes on with.
         fingerprint: names the specification of the model that was met.
         version: that of batchscore.

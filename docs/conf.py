@@ -43,7 +43,9 @@ html_copy_source = False
 html_show_sphinx = False
 
 _LINK = re.compile(r"\[([^\]]+)\]\(([^)#:\s]+)\)")
-_HOME = '<!doctype html><meta http-equiv="refresh" content="0; url=docs/index.html"><title>batchscore'
+_HOME = """<!doctype html><title>batchscore</title>
+<meta http-equiv="refresh" content="0; url=docs/index.html">
+"""
 
 
 def without_folder_links(app: Sphinx, page: str, source: list[str]) -> None:

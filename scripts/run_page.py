@@ -5,7 +5,7 @@
 
 In a page for this
 
-- a block after a line that ends in "`NAME`:" is a file of that name;
+- a block after "Write `NAME`...:" is a file of that name;
 - a ``console`` block holds commands (``$ ...``, going on after a backslash), each with what it
   prints; they run in order, in one empty folder;
 - ``batchscore serve`` goes on until the end of the page, as it would in another terminal;
@@ -13,7 +13,8 @@ In a page for this
 - in what is shown, ``...`` stands for anything within a line, and alone on a line for any lines.
 
 Durations, rates and sizes differ from run to run and from machine to machine, so they are not
-compared; of a block after the line ``<!-- the figures differ -->`` no numbers are. Ports 8000 to 8099 become free ones and are shown as the page has them.
+compared; of a block after the line ``<!-- the figures differ -->`` no numbers are. Ports 8000 to
+8099 become free ones and are shown as the page has them.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ COMMAND_WITHIN_S = 100
 _PROGRAM = "from batchscore.cli import main\n\nraise SystemExit(main())\n"
 _FIGURES_DIFFER = "<!-- the figures differ -->\n"
 _FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-_NAMED = re.compile(r"`([\w./-]+)`:\n\n\Z")
+_NAMED = re.compile(r"[Ww]rite\s(?:it\sinto\s)?`([\w./-]+)`(?:.|\n(?!\n))*:\n\n\Z")
 _MEASURED = re.compile(
     r"(?<![\w.])[\d.,]+ (?:ns|µs|us|ms|s|min|rows/s|requests/s|req/s|B|KiB|MiB|kB|MB)(?![\w])"
     r"|(?<=127\.0\.0\.1:)\d{5}|(?<=--port )\d{5}"
@@ -102,10 +103,14 @@ def comparable(text: str, *, figures_differ: bool) -> str:
 
 def is_as_shown(shown: str, printed: str, *, figures_differ: bool = False) -> bool:
     """Whether a command printed what the page shows."""
-    pattern = re.escape(comparable(shown, figures_differ=figures_differ))
-    pattern = re.sub(r"\\\n\\\.\\\.\\\.$", r"(?:\\n[\\s\\S]*)?", pattern, flags=re.MULTILINE)
-    pattern = pattern.replace(r"\.\.\.", ".*")
-    return re.fullmatch(pattern, comparable(printed, figures_differ=figures_differ)) is not None
+    pattern = ""
+    for line in comparable(shown, figures_differ=figures_differ).splitlines():
+        if line == "...":
+            pattern += r"(?:.*\n)*"
+        else:
+            pattern += re.escape(line).replace(r"\.\.\.", ".*") + r"\n"
+    lines = comparable(printed, figures_differ=figures_differ).splitlines(keepends=True)
+    return re.fullmatch(pattern, "".join(lines) + "\n" * bool(lines)) is not None
 
 
 class Folder:

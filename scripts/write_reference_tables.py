@@ -1,7 +1,4 @@
-"""The tables of docs/config-reference.md and docs/report-reference.md, from the code.
-
-    make docs
-"""
+"""docs/config-reference.md and docs/report-reference.md, from the code: ``make docs``."""
 
 from __future__ import annotations
 
@@ -76,8 +73,10 @@ def report_reference() -> str:
     """The page of all fields of a report."""
     told = _attributes(RunReport.__doc__ or "")
     rows = ["| field | type | what |", "|---|---|---|", "| `schema_version` | int | 1 |"]
-    for field in fields(RunReport):
-        rows.append(f"| `{field.name}` | {_cell(str(field.type))} | {_cell(told[field.name])} |")
+    rows += [
+        f"| `{field.name}` | {_cell(str(field.type))} | {_cell(told[field.name])} |"
+        for field in fields(RunReport)
+    ]
     return f"{REPORT_HEAD}\n" + "\n".join(rows) + "\n"
 
 
@@ -85,7 +84,8 @@ def _attributes(docstring: str) -> dict[str, str]:
     """What the ``Attributes`` of a docstring tell; a line may tell of several."""
     section = docstring.partition("Attributes:\n")[2]
     found = {}
-    for names, text in re.findall(r"^ {8}(\w[\w, ]*): ((?:.*\n)(?: {12}.*\n)*)", section, re.M):
+    attribute = re.compile(r"^ {8}(\w[\w, ]*): ((?:.*\n)(?: {12}.*\n)*)", re.MULTILINE)
+    for names, text in attribute.findall(section):
         for name in names.split(", "):
             found[name] = " ".join(text.split()).replace("``", "`")
     return found
