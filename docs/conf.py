@@ -28,6 +28,7 @@ myst_heading_anchors = 3
 myst_enable_extensions = ["colon_fence"]
 # Blocks of a shell session, of a file of rows and the like are shown as they are.
 highlight_language = "text"
+smartquotes = False  # `--option` must stay what can be typed
 # JSON with `...` in it and the like: to colour what can be coloured is enough.
 suppress_warnings = ["misc.highlighting_failure"]
 
@@ -64,8 +65,8 @@ def with_contents(app: Sphinx, page: str, source: list[str]) -> None:
         return
     for section in source[0].split("\n## ")[1:]:
         caption, _, text = section.partition("\n")
-        pages = [link[2].removesuffix(".md") for link in _LINK.finditer(text)]
-        tree = "\n".join([f":caption: {caption}", ":hidden:", "", *pages])
+        pages = [f"{title} <{page.removesuffix('.md')}>" for title, page in _LINK.findall(text)]
+        tree = "\n".join([f":caption: {caption}", ":hidden:", ":titlesonly:", "", *pages])
         source[0] += f"\n```{{toctree}}\n{tree}\n```\n"
 
 

@@ -1,4 +1,4 @@
-"""Draw docs/terminal-*.svg: real commands in a real terminal (a pty), against the demo's deployment.
+"""Draw docs/terminal-*.svg: real commands in a real terminal (a pty), against a real deployment.
 
 python scripts/draw_terminal.py
 """
@@ -13,13 +13,16 @@ import sys
 import tempfile
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from rich.console import Console
 from rich.text import Text
 
 from batchscore.serving.app import running_deployment
+from batchscore.serving.demo import write_sample_data
 
 ROOT = Path(__file__).parents[1]
-WIDTH = 104
+WIDTH = 118
 # The file of the tutorial; and many rows of the demo, for a bar that is half-way.
 BIRDS = """\
 name,island,sex,bill_length_mm,bill_depth_mm,flipper_mm,body_mass_g
@@ -96,11 +99,6 @@ def main() -> int:
 
 def write_rows(path: Path) -> None:
     """The penguins of the demo, thirty times."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    from batchscore.serving.demo import write_sample_data
-
     write_sample_data(path.parent)
     table = pq.read_table(path.parent / "penguins.parquet")
     pq.write_table(pa.concat_tables([table] * 30), path)

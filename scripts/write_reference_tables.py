@@ -50,7 +50,7 @@ def _keys(keys: Mapping[str, Any], without: Iterable[str] = ()) -> str:
     for name, key in keys.items():
         if name not in without:
             default = f"`{json.dumps(key['default'])}`" if "default" in key else ""
-            told = _cell(key.get("description", ""))
+            told = _cell(key.get("description", "").replace("\n\n", "; "))
             rows.append(f"| `{name}` | {told} | {_cell(_kind(key))} | {default} |")
     return "\n".join(rows) + "\n"
 
