@@ -7,7 +7,7 @@ ARGS ?=
 LANES ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup hooks quick test slow servers engines stores bench docs docs-check check ci
+.PHONY: help setup hooks quick test slow servers engines stores bench docs docs-check site check ci
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' Makefile
@@ -49,6 +49,10 @@ docs: ## write what is generated in docs/ anew
 
 docs-check: ## is what is generated in docs/ up to date?
 	$(BIN)/python scripts/write_docs.py --check
+
+site: ## build the site from the pages, into build/site
+	$(BIN)/pip install --quiet --editable '.[docs]'
+	$(BIN)/python -m sphinx -q -W -n --keep-going -c docs . build/site
 
 check: docs-check ## style, types, layers, docs, habits: what the hooks look at, half a minute
 	$(BIN)/ruff check .

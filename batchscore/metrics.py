@@ -244,11 +244,22 @@ class RunReport:
             or ``terminated``.
         exit_code: what the command exits with.
         message: the error that ended the run, None at a good end.
-        input, output, endpoint: what was scored, to where; the endpoint without user and query.
+        input: what was scored.
+        output: the file that was to be written.
+        endpoint: the address that rows went to, without user and query.
         resumable: whether there is work in progress that ``--resume`` goes on with.
+        fingerprint: names the specification of the model that was met.
+        version: that of batchscore.
         started_at: when the run began, ISO 8601 in UTC.
+        rows_read, rows_scored, rows_failed: rows, those of earlier runs included.
+        rows_resumed: how many of them earlier runs of the job decided.
+        requests: HTTP tries for predictions, retries included.
         retries, failed_rows: counts by code.
         concurrency: requests that might be in flight at the end.
+        bytes_sent, bytes_received: bodies of requests and answers.
+        nonfinite_as_null: NaN and infinite numbers that were sent as null.
+        seconds: how long the run took.
+        rows_per_second: rows that this run decided, by its seconds.
         latency_s: percentiles of the answered requests in seconds.
         kind: ``score`` or ``rescore``.
         failed_examples: by code the first rows that this run saw fail; ``row`` counts from 1, in

@@ -30,6 +30,7 @@ from simulate_sharing import table as sharing_table  # noqa: E402
 from write_command_reference import reference  # noqa: E402
 from write_config_schema import schema  # noqa: E402
 from write_error_reference import reference as error_reference  # noqa: E402
+from write_reference_tables import config_reference, report_reference  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,8 +55,10 @@ def generated(docs: Path) -> dict[str, Callable[[], str]]:
     return {
         "bench.md": lambda: with_table(docs / "bench.md", latency_page(latencies)),
         "commands.md": reference,
+        "config-reference.md": config_reference,
         "errors.md": error_reference,
         "overload.md": lambda: with_table(docs / "overload.md", overload_table(), sharing_table()),
+        "report-reference.md": report_reference,
         "scale.md": lambda: with_table(docs / "scale.md", *scale_tables(docs)),
         "benchmarks.md": lambda: with_table(docs / "benchmarks.md", benchmark_table(figures)),
         "benchmarks.svg": lambda: plot(figures["kinds"]),
