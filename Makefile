@@ -5,6 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
 LANES ?=
+SITE ?= build/site
 
 .DEFAULT_GOAL := help
 .PHONY: help setup hooks quick test slow servers engines stores examples bench docs docs-check site
@@ -57,7 +58,7 @@ docs-check: ## is what is generated in docs/ up to date?
 
 site: ## build the site from the pages, into build/site
 	$(BIN)/pip install --quiet --editable '.[docs]'
-	$(BIN)/python -m sphinx -q -W -n --keep-going -c docs . build/site
+	$(BIN)/python -m sphinx -q -W -n --keep-going -c docs . $(SITE)
 
 check: docs-check ## style, types, layers, docs, habits: what the hooks look at, half a minute
 	$(BIN)/ruff check .

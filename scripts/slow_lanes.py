@@ -59,6 +59,11 @@ LANES = {
         ("-m", "simulation", "--seeds", "100000"),
         {"PYTHONPATH": "tests"},
     ),
+    "coverage": Lane(
+        "all tests once more, with what they cover: 90 % at least",
+        ("-m", "pytest", "-q", "-n", "2", "-o", "timeout=900", "--cov", "--cov-fail-under=90"),
+        last_lines=4,
+    ),
     "flat": Lane(
         "jobs that are long, wide, many-filed and far away (docs/benchmarks.md)",
         ("benchmarks/flat.py",),
