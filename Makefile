@@ -7,7 +7,8 @@ ARGS ?=
 LANES ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup hooks quick test slow servers engines stores bench docs docs-check site check ci
+.PHONY: help setup hooks quick test slow servers engines stores examples bench docs docs-check site
+.PHONY: check ci
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' Makefile
@@ -40,6 +41,10 @@ stores: ## install real object stores (SeaweedFS; Azurite where npm is), and tes
 	$(BIN)/python tests/clouds/install.py
 	STORE_SERVER=seaweedfs $(BIN)/pytest -q tests/stores $(ARGS)
 	$(BIN)/pytest -q tests/clouds $(ARGS)
+
+examples: ## install what the examples of pipelines need (Dagster; 300 MB), and run them
+	$(BIN)/pip install --quiet --requirement examples/pipelines/requirements.txt
+	$(BIN)/pytest -q tests/pipelines tests/orchestrators $(ARGS)
 
 bench: ## the benchmark, some ten minutes; ARGS=--quick for few rows
 	$(BIN)/python benchmarks/run.py $(ARGS)

@@ -38,6 +38,7 @@ def write_docs(*words: object) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.timeout(600)  # Most of a minute of processor time, which a busy computer stretches.
 def test_what_is_generated_is_up_to_date():
     """Every page, table and plot in docs/ that a script makes is what it would make now."""
     done = write_docs("--check")

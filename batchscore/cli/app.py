@@ -77,19 +77,25 @@ def _report(arguments: list[str], error: UsageError) -> None:
     """Write the reports of a run that its options did not let begin."""
     from pathlib import Path
 
-    from batchscore.metrics import RunReport
     from batchscore.place_options import REPORT_SUFFIXES
+
+    pairs = [(*word.partition("="), next_word) for word, next_word in pairwise([*arguments, ""])]
+    paths = [
+        Path(value or next_word) for option, _, value, next_word in pairs if option == "--report"
+    ]
+    paths = [path for path in paths if path.suffix in REPORT_SUFFIXES and path.parent.is_dir()]
+    if not paths:
+        return
+    # Only here: what writes a report takes long to import.
+    from batchscore.metrics import RunReport
     from batchscore.run import may_replace, write_report
 
     report = RunReport(status="usage", exit_code=error.exit_code, message=str(error))
-    for word, following in pairwise([*arguments, ""]):
-        option, _, value = word.partition("=")
-        path = Path(value or following)
-        if option == "--report" and path.suffix in REPORT_SUFFIXES and path.parent.is_dir():
-            with suppress(OSError):  # the error that is told first is what matters
-                # As it is not known which words name the input, no file of it may be replaced.
-                if may_replace(path):
-                    write_report(report, path)
+    for path in paths:
+        with suppress(OSError):  # the error that is told first is what matters
+            # As it is not known which words name the input, no file of it may be replaced.
+            if may_replace(path):
+                write_report(report, path)
 
 
 def _open_streams() -> None:

@@ -49,6 +49,7 @@ class SharedLimit(AdaptiveLimit):
     # more was refused when there was room.
     _MAX_CREDIT, _CREDIT, _FIRST_NOISE = 2.0, 0.02, 0.03
     _FIRST_LATENCY_S = 0.05
+    _MAX_RESTS = 10
 
     def __init__(self, max_limit: int = MAX_LIMIT, *, random: Random) -> None:
         super().__init__(max_limit)
@@ -159,10 +160,10 @@ class SharedLimit(AdaptiveLimit):
 
     def _rest(self) -> None:
         """There is no place for this worker: ask later and later, but at each beat."""
-        self.rest_s = self._random.uniform(0, 16 * 2**self._rests * self._latency_s)
-        self._rests += 1
+        rest_s = self._random.uniform(0, 16 * 2**self._rests * self._latency_s)
+        self._rests = min(self._rests + 1, self._MAX_RESTS)
         late_s = self._random.uniform(0, 2 * self._latency_s)
-        self.rest_s = min(self.rest_s, self._next_s - self._now_s + late_s)
+        self.rest_s = min(rest_s, min(self._next_s - self._now_s, self._PERIOD_S) + late_s)
 
     def _is_noise(self, outcome: Outcome) -> bool:
         if outcome.result is Result.OVERLOADED:

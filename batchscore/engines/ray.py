@@ -61,7 +61,7 @@ def score_dataset(
         url: the deployment's address.
         token: the token, or a function of a module that gives it; else ``BATCHSCORE_TOKEN``.
         workers: actors; else one for each CPU of the cluster but one, which is left for reading.
-        num_cpus: CPUs that Ray sets aside for an actor; else 1, or 0 where there is only one.
+        num_cpus: CPUs that Ray sets aside for an actor; else 1, or less so that one is left.
         **options: as of ``batchscore.score_table``; ``concurrency`` bounds all actors together.
 
     Raises:
@@ -87,7 +87,8 @@ def score_dataset(
         batch_format="pyarrow",
         batch_size=None,
         compute=ray.data.ActorPoolStrategy(size=plan.workers),
-        num_cpus=num_cpus if num_cpus is not None else min(1, cpus - 1),
+        # One CPU is left for what reads the rows, or nothing would ever come.
+        num_cpus=min(1.0, (cpus - 1) / plan.workers) if num_cpus is None else num_cpus,
         udf_modifying_row_count=False,
     )
 

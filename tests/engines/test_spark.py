@@ -358,7 +358,6 @@ def test_a_python_worker_that_is_killed_costs_a_split(tmp_path):
         ("nonsense", {}, 2, "Master must either be yarn or start with spark"),
         ("local[0]", {}, 2, "leaves no room for a task"),
         ("local[1]", {"JAVA_HOME": "/nowhere"}, 2, "Java, 17 or later"),
-        ("local[1]", {"PYSPARK_PYTHON": "/usr/bin/python3"}, 1, "PYSPARK_PYTHON"),
     ],
 )
 def test_a_spark_that_does_not_start_is_told_in_a_line(tmp_path, master, variables, code, words):
@@ -372,6 +371,30 @@ def test_a_spark_that_does_not_start_is_told_in_a_line(tmp_path, master, variabl
     assert words in err
     assert len(err.splitlines()) <= 2
     assert [path.name for path in tmp_path.iterdir()] == ["in.parquet"]
+
+
+@pytest.mark.parametrize(
+    ("python", "words"),
+    [
+        ("without-packages", "No module named 'pyarrow'; the executors need the Python of the"),
+        ("missing", "missing'; PYSPARK_PYTHON names their Python"),
+    ],
+)
+def test_a_python_that_cannot_serve_is_told_in_a_line(tmp_path, python, words):
+    """An executor without what the driver has ends the job, and says what is missing."""
+    write_rows(tmp_path / "in.parquet", 10, 10)
+    bare = tmp_path / "without-packages"
+    bare.write_text(f'#!/bin/sh\nexec "{sys.executable}" -S "$@"\n')
+    bare.chmod(0o755)
+    with FaultServer(*LINEAR) as server:
+        line = ["in.parquet", "--url", server.url, "-o", "out", "--engine", "spark", "-q"]
+        variables = {"PYSPARK_PYTHON": str(tmp_path / python)}
+        done = start(tmp_path, *line, "--master", "local[1]", **variables)
+        out, err = done.communicate(timeout=120)
+    assert (done.returncode, out) == (1, ""), err
+    assert words in err
+    assert len(err.splitlines()) <= 2
+    assert not (tmp_path / "out").exists()
 
 
 def test_without_spark_the_extra_is_named(tmp_path):

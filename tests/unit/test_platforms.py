@@ -36,7 +36,8 @@ import importlib, os, pkgutil, sys
 for name in {NOT_THERE!r}:
     if hasattr(os, name):
         delattr(os, name)
-import asyncio, multiprocessing, subprocess, tempfile, aiohttp, numpy, pyarrow.fs, PIL.Image
+import asyncio, multiprocessing, pydoc, subprocess, tempfile
+import aiohttp, numpy, pyarrow.compute, pyarrow.fs, PIL.Image
 for name in {NOT_ON_WINDOWS!r}:
     sys.modules[name] = None
 sys.platform = "win32"

@@ -27,6 +27,7 @@ _PYTHON = re.compile(
 )
 _LOST = re.compile(r"ExecutorLostFailure \(.*?\)(?: Reason: (?P<reason>[^\n]*))?")
 _CRASHED = re.compile(r"Python worker exited unexpectedly[^\n]*")
+_NO_PROGRAM = re.compile(r'Cannot run program "([^"]+)"')
 _CHARS = 300
 
 _ENDING = (UsageError, StoppedError, TemporaryError)
@@ -67,6 +68,11 @@ def told_by_spark(error: BaseException, what: str) -> BatchscoreError:
     if any(kind.__name__ == "Py4JNetworkError" for kind in type(error).__mro__):
         return WorkerLostError(
             f"Spark's own process has ended while it scored {what}; is its memory too small?"
+        )
+    if program := _NO_PROGRAM.search(said):
+        return StoppedError(
+            f"the executors of Spark have no {program[1]!r}; PYSPARK_PYTHON names their Python, "
+            f"which needs batchscore {__version__}"
         )
     raised = _PYTHON.findall(said)
     if raised and "Traceback" in said:

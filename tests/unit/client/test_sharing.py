@@ -202,3 +202,19 @@ def test_who_has_no_place_asks_later_and_later_but_at_each_beat():
     assert max(waits) > 1
     assert max(waits) < 1008 - now_s + 0.2
     assert limit.limit == 1
+
+
+def test_no_rest_is_longer_than_a_short_beat_however_slow_the_answers_are():
+    """Where answers take ten seconds beats are minutes apart, but nobody waits so long to ask."""
+    limit = SharedLimit(16, random=Random(1))
+    now_s = 1000.5
+    for _ in range(300):
+        limit.on_time(now_s)
+        limit.on_outcome(Outcome(limit.on_start(), Result.OK, 10.0))
+        now_s += 10
+    for _ in range(3000):
+        limit.on_time(now_s)
+        limit.on_outcome(Outcome(limit.on_start(), Result.OVERLOADED, 0.001))
+        assert limit.rest_s <= 8 + 2 * 10.0
+        now_s += 0.01
+    assert limit.limit == 1

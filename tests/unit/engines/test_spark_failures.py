@@ -72,6 +72,11 @@ def test_what_is_no_error_of_ours_is_left_as_it_is():
             StoppedError,
             "part 7: org.*full",
         ),
+        (
+            'x.IOException: Cannot run program "/p": error=2',
+            StoppedError,
+            "no '/p'; PYSPARK_PYTHON",
+        ),
         ("", StoppedError, "part 7: ?"),
     ],
 )

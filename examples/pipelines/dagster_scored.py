@@ -1,0 +1,79 @@
+"""One asset of Dagster, a partition a day: ``dagster dev -f dagster_scored.py``.
+
+Every try is the same command with ``--resume``; its exit code says whether another may help.
+"""
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+DAYS = dg.DailyPartitionsDefinition(start_date="2026-11-01")
+TEMPORARY = {75, 130, 143}  # away for too long, interrupted, terminated
+
+
+class Scoring(dg.Config):
+    """Where the rows are, and who scores them."""
+
+    url: str
+    rows: str = "rows"
+    scored: str = "scored"
+    command: list[str] = ["batchscore"]
+    options: list[str] = []
+
+
+def metadata_of(report: Path) -> dict[str, Any]:
+    """What the page of a run shows: figures of the report, and the report itself."""
+    if not report.exists():
+        return {}
+    told = json.loads(report.read_text())
+    names = ("exit_code", "rows_scored", "rows_failed", "rows_resumed", "requests", "seconds")
+    return {
+        **{name: told[name] for name in names},
+        "failed_rows": dg.MetadataValue.json(told["failed_rows"]),
+        "report": dg.MetadataValue.path(str(report)),
+    }
+
+
+@dg.asset(
+    partitions_def=DAYS,
+    pool="deployment",  # its limit says how many jobs share the deployment
+    retry_policy=dg.RetryPolicy(
+        max_retries=5, delay=60, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.FULL
+    ),
+    check_specs=[dg.AssetCheckSpec("every_row_scored", asset="scored")],
+)
+def scored(context: dg.AssetExecutionContext, config: Scoring) -> dg.MaterializeResult:
+    """The rows of a day with their predictions, one Parquet file."""
+    name = f"{context.partition_key}.parquet"
+    out = Path(config.scored, name)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    report = out.with_name(f"{name}.report.json")
+    report.unlink(missing_ok=True)  # a try that is killed writes none; the last one's would mislead
+    words = ["score", f"{config.rows}/{name}", "--url", config.url, "-o", str(out), "--resume"]
+    done = subprocess.run(
+        [*config.command, *words, "--report", str(report), *config.options],
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    context.log.info(done.stderr)
+    code, metadata = done.returncode, metadata_of(report)
+    if code not in (0, 3):
+        raise dg.Failure(
+            f"batchscore ended with {code}: {done.stderr.strip()[-500:]}",
+            metadata=metadata,
+            allow_retries=code in TEMPORARY or code < 0,  # below 0: killed, the work stands
+        )
+    # 3: the output is whole, and rows in it say why they have no prediction.
+    check = dg.AssetCheckResult(
+        passed=code == 0,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={"rows_failed": metadata["rows_failed"]},
+    )
+    return dg.MaterializeResult(metadata=metadata, check_results=[check])
+
+
+definitions = dg.Definitions(assets=[scored])
