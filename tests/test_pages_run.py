@@ -18,6 +18,7 @@ DOCS = ROOT / "docs"
 PAGES = [DOCS / "tutorial.md", *sorted(DOCS.glob("howto/*.md"))]
 
 
+@pytest.mark.timeout(300)  # a page is followed to its end, with what it waits for
 @pytest.mark.parametrize("page", PAGES, ids=[page.stem for page in PAGES])
 def test_what_the_page_tells_to_type_prints_what_it_shows(page, tmp_path):
     """Every command, in order, in an empty folder, against servers that the page itself starts."""
