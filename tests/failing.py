@@ -48,6 +48,7 @@ _ABOUT = {
     "tests/simulation/test_simulation.py": "docs/simulation.md",
     "tests/soak/test_soak.py": "docs/soak.md tests/soak/job.py",
     "tests/test_docs.py": "docs README.md",
+    "tests/test_pages_run.py": "docs/tutorial.md docs/howto scripts/run_page.py",
     "tests/test_failing.py": "tests/failing.py tests/conftest.py",
     "tests/test_habits.py": "CONTRIBUTING.md",
     "tests/test_slow_lanes.py": "scripts/slow_lanes.py",

@@ -2,23 +2,38 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 import run_page
+
+from batchscore.config import ScoreConfig
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = [DOCS / "tutorial.md", *sorted(DOCS.glob("howto/*.md"))]
 
 
+@pytest.mark.timeout(300)  # a page is followed to its end, with what it waits for
 @pytest.mark.parametrize("page", PAGES, ids=[page.stem for page in PAGES])
 def test_what_the_page_tells_to_type_prints_what_it_shows(page, tmp_path):
     """Every command, in order, in an empty folder, against servers that the page itself starts."""
     _, different = run_page.happened(page.read_text(), tmp_path)
     assert not different, "\n".join(different)
+
+
+def test_every_block_of_toml_holds_keys_of_a_config_file():
+    """What a page shows of a config file is accepted as one."""
+    block_of_toml = re.compile(r"^```toml\n(.*?)^```", re.DOTALL | re.MULTILINE)
+    blocks = [toml for page in PAGES for toml in block_of_toml.findall(page.read_text())]
+    assert len(blocks) > 2
+    for block in blocks:
+        given = {"inputs": "x", "output": "o.csv", "url": "http://x", **tomllib.loads(block)}
+        ScoreConfig.model_validate(given)
 
 
 def test_a_page_that_shows_something_else_is_found_and_written(tmp_path):
