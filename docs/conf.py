@@ -60,13 +60,18 @@ def without_folder_links(app: Sphinx, page: str, source: list[str]) -> None:
 
 
 def with_contents(app: Sphinx, page: str, source: list[str]) -> None:
-    """Make the lists of the first page the table of contents: a heading, and the links below it."""
+    """Make the lists of the first page the table of contents: a heading, and the links below it.
+
+    A link to a folder stands for all pages in it.
+    """
     if page != root_doc:
         return
     for section in source[0].split("\n## ")[1:]:
         caption, _, text = section.partition("\n")
         pages = [f"{title} <{page.removesuffix('.md')}>" for title, page in _LINK.findall(text)]
-        tree = "\n".join([f":caption: {caption}", ":hidden:", ":titlesonly:", "", *pages])
+        if folders := re.findall(r"\]\((\w+/)\)", text):
+            pages = [f"{folder}*" for folder in folders]
+        tree = "\n".join([f":caption: {caption}", ":hidden:", ":glob:", ":titlesonly:", "", *pages])
         source[0] += f"\n```{{toctree}}\n{tree}\n```\n"
 
 
