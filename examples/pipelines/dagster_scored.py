@@ -1,4 +1,4 @@
-"""One asset of Dagster, a partition a day: ``dagster dev -f dagster_scored.py``.
+"""One asset of Dagster, a partition a day: ``dagster asset materialize -f dagster_scored.py ...``.
 
 Every try is the same command with ``--resume``; its exit code says whether another may help.
 """

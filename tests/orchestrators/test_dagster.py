@@ -9,6 +9,7 @@ import sys
 import pyarrow.parquet as pq
 import pytest
 from faultserver import LINEAR, FaultServer, faults
+from pipelines.page import commands, with_address
 from pipelines.running import (
     REFUSES,
     environment,
@@ -17,6 +18,7 @@ from pipelines.running import (
     noting,
     pids,
     prepared,
+    run,
 )
 
 DAY = "2026-11-02"
@@ -117,3 +119,13 @@ def test_an_outage_is_tried_again_until_the_tries_are_used_up(folder):
     told = ended(start(folder, config(folder, REFUSES)))
     assert (told["success"], len(pids(folder))) == (False, 6)
     assert told["metadata"]["exit_code"] == 75
+
+
+def test_the_command_of_the_page_materializes_the_asset(folder):
+    """What docs/pipelines.md has for Dagster runs word for word."""
+    command = commands()[-1]
+    with FaultServer(*LINEAR) as server:
+        done = run(folder, "sh", "-c", with_address(command, server.url), DAGSTER_HOME="")
+        assert done.returncode == 0, done.stderr
+        assert server.rows_seen == 200
+    assert (folder / "scored" / f"{DAY}.parquet").exists()
