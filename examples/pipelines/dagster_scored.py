@@ -10,7 +10,7 @@ from pathlib import Path
 import dagster as dg
 
 DAYS = dg.DailyPartitionsDefinition(start_date="2026-11-01")
-TEMPORARY = {75, 130, 143}  # away for too long, interrupted, terminated
+TEMPORARY = {75, 130, 137, 143}  # away for too long, interrupted, killed, terminated
 FIGURES = ("exit_code", "rows_scored", "rows_failed", "rows_resumed", "requests", "seconds")
 
 

@@ -113,7 +113,8 @@ def test_a_refused_job_is_not_tried_again(folder):
         told = ended(start(folder, config(folder, server.url)))
     assert (told["success"], told["tries"], len(pids(folder))) == (False, 1, 1)
     assert told["metadata"]["exit_code"] == 1
-    assert told["message"].startswith("batchscore ended with 1: the deployment answers 403")
+    assert told["message"].startswith("batchscore ended with 1: http://127.0.0.1:")
+    assert "answered 403" in told["message"]
 
 
 def test_an_outage_is_tried_again_until_the_tries_are_used_up(folder):
