@@ -94,7 +94,7 @@ class LocalParts:
     def reach(self) -> None:
         """See ``PartsOutput``."""
 
-    def check_apart_from(self, files: Iterable[Path | StoredFile]) -> None:
+    def check_apart_from(self, files: Iterable[Path | StoredFile | str]) -> None:
         """See ``PartsOutput``."""
         real = self._out.resolve()
         for file in files:

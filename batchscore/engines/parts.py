@@ -55,7 +55,7 @@ class PartsOutput(Protocol):
         """Raise ``UsageError`` where a network tells that nothing can be written there."""
         ...
 
-    def check_apart_from(self, files: Iterable[Path | StoredFile]) -> None:
+    def check_apart_from(self, files: Iterable[Path | StoredFile | str]) -> None:
         """Refuse to replace what is read.
 
         Raises:

@@ -107,7 +107,7 @@ class StoredParts:
         folder, shown = self._folder, self._uri
         with _for_the_driver(shown):
             folder.reach()
-            if folder.token_of(folder.claim) is not None:
+            if folder.uploads.placed(folder.claim) is not None:
                 raise self._claimed()
             if self._overwrite:
                 return
@@ -119,7 +119,7 @@ class StoredParts:
                     "another folder, or --overwrite, which removes what that run has uploaded"
                 )
 
-    def check_apart_from(self, files: Iterable[Path | StoredFile]) -> None:
+    def check_apart_from(self, files: Iterable[Path | StoredFile | str]) -> None:
         """See ``PartsOutput``."""
         for file in files:
             if isinstance(file, StoredFile) and str(file).startswith(str(self._uri)):

@@ -73,7 +73,7 @@ class UploadRecords:
 
     def tell(self, record: UploadRecord) -> None:
         """Tell of an upload, or what has become of it."""
-        told = {"part": record.name, "upload": record.upload_id}
+        told: dict[str, object] = {"part": record.name, "upload": record.upload_id}
         if record.etags is not None:
             told |= {"etags": record.etags, "size": record.size}
         self._put(self._name(record), json.dumps(told).encode())

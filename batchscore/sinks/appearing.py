@@ -12,7 +12,7 @@ from batchscore.stores import StoredFile, StoreOptions, StoreURI, find_below
 from batchscore.stores.uploads import OccupiedError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from batchscore.stores.uploads import Pending, Uploads
 
@@ -88,6 +88,7 @@ class PartsInStore:
         success: bytes,
         *,
         overwrite: bool,
+        check_open: Callable[[], None] = lambda: None,
     ) -> None:
         """Let all parts appear, and what says that they are whole; where that fails, none.
 
