@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from batchscore.engines.counts import Tally
-from batchscore.engines.parts import PartsFolder
+from batchscore.engines.output import parts_output
 from batchscore.engines.plan import make_plan
 from batchscore.engines.splits import cut
 from batchscore.engines.work import Work
@@ -23,11 +23,13 @@ from batchscore.run import Run, whole_run
 from batchscore.runtime import Runtime
 from batchscore.scorer import target_of
 from batchscore.scoring.connection import with_protocol
+from batchscore.sinks import exporter
 from batchscore.sinks.writer import check_failures
 
 if TYPE_CHECKING:
     from batchscore.client.client import Client
     from batchscore.config import ScoreConfig
+    from batchscore.engines.parts import PartsOutput
     from batchscore.engines.plan import Plan
     from batchscore.engines.splits import Split
     from batchscore.engines.work import Done, Engine
@@ -58,8 +60,9 @@ async def score_files(
 async def _score(run: Run, engine: Engine) -> None:
     config, offload = run.config, run.ground.offload
     _check_options(config)
-    folder = PartsFolder(config)
-    options = replace(ReadOptions.of(config), not_input=(folder.folder,))
+    output = parts_output(config)
+    await offload(output.reach)
+    options = replace(ReadOptions.of(config), not_input=output.own)
     opened = await offload(open_reader, config.inputs, options)
     try:
         if opened.is_stream:
@@ -67,19 +70,19 @@ async def _score(run: Run, engine: Engine) -> None:
                 f"--engine {config.engine}: the input is a pipe, which workers cannot read; store "
                 "it in a file"
             )
-        folder.check_apart_from(opened.files)
+        output.check_apart_from(opened.files)
         run.protect(opened.files)
         run.config = await with_protocol(config, run.ground)
         job = await offload(Job.of, run.config, opened)
         run.check_image_root()
         async with target_of(run, opened) as target:
             plan = await make_plan(run, target, opened, job)
-            if folder.exporter is not None:
-                folder.exporter.check_schema(plan.output_schema)
-            await _Scoring(run, engine, folder, plan, opened).run(target.connection.client)
+            if (export := exporter(output.output_format)) is not None:
+                export.check_schema(plan.output_schema)
+            await _Scoring(run, engine, output, plan, opened).run(target.connection.client)
     finally:
         opened.close()
-        await uninterrupted(offload(folder.close))
+        await uninterrupted(offload(output.close))
 
 
 def _check_options(config: ScoreConfig) -> None:
@@ -103,9 +106,9 @@ class _Scoring:
     """One job whose plan is made: splits to the workers, parts from them."""
 
     def __init__(
-        self, run: Run, engine: Engine, folder: PartsFolder, plan: Plan, opened: OpenedInput
+        self, run: Run, engine: Engine, output: PartsOutput, plan: Plan, opened: OpenedInput
     ) -> None:
-        self._run, self._engine, self._folder = run, engine, folder
+        self._run, self._engine, self._output = run, engine, output
         self._plan, self._opened = plan, opened
         self._tally = Tally(run.metrics)
 
@@ -115,7 +118,7 @@ class _Scoring:
         try:
             room = await offload(self._engine.start, run.config)
             splits = self._cut(run.config.workers or room)
-            writer = await offload(self._folder.begin, len(splits))
+            writer = await offload(self._output.begin, len(splits))
             engine, workers = run.config.engine, self._plan.workers
             _log.info("%d parts for %d workers of %s", len(splits), workers, engine)
             # From here on the limits are those of the workers.
@@ -141,7 +144,7 @@ class _Scoring:
         check_failures(run.config.max_failed_rows, metrics, metrics.rows_read)
         if not splits:
             await offload(writer.write, 0, self._plan.output_schema, ())
-        await uninterrupted(offload(self._folder.commit, writer, max(1, len(splits))))
+        await uninterrupted(offload(self._output.commit, max(1, len(splits))))
 
     def _cut(self, workers: int) -> list[Split]:
         config = self._run.config

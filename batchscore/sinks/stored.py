@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 from batchscore.errors import OutputError, UsageError
 from batchscore.partial.disk import writing
 from batchscore.partial.folder import remove_files
+from batchscore.sinks.appearing import ClaimedError, PartsInStore
 from batchscore.sinks.finished import FinishedOutput
-from batchscore.sinks.parts import SUCCESS, success_note
-from batchscore.stores import StoredFile, StoreOptions, StoreURI, find, find_below
+from batchscore.sinks.parts import success_note
+from batchscore.stores import StoredFile, StoreOptions, StoreURI, find
 from batchscore.stores.choice import uploads_to
 from batchscore.stores.failures import reaching
 from batchscore.stores.uploads import OccupiedError, UploadJournal
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from batchscore.stores.uploads import Pending, Uploads
 
 _PARTS = "parts"
-CLAIM = "_COMMITTING"
 
 
 def work_folder(uri: StoreURI, work_dir: Path | None) -> Path:
@@ -173,46 +173,29 @@ class StoredFolder(_Stored):
     appear one after the other, and ``_SUCCESS`` when all are there.
     """
 
-    @property
-    def _success(self) -> StoreURI:
-        return self._uri.with_key(self._uri.key + SUCCESS)
-
-    @property
-    def _claim(self) -> StoreURI:
-        """What keeps others out while parts appear; no reader sees it, for its name."""
-        return self._uri.with_key(self._uri.key + CLAIM)
+    def __init__(
+        self, uri: StoreURI, options: StoreOptions, work_dir: Path | None, disk: Disk
+    ) -> None:
+        super().__init__(uri, options, work_dir, disk)
+        self._folder = PartsInStore(uri, options, self._uploads)
 
     def reach(self) -> None:
         """See ``Destination``."""
-        self._uploads.check(self._success)
-        for file in self._below():
-            name = file.uri.key.removeprefix(self._uri.key)
-            if name not in {SUCCESS, CLAIM} and (not name.startswith("part-") or "/" in name):
-                raise UsageError(
-                    f"--output: {self.shown} holds {name!r}, which no output has; choose another "
-                    "folder"
-                )
-
-    def _below(self) -> list[StoredFile]:
-        return find_below(self._uri, self._options)
+        self._folder.reach()
 
     def exists(self) -> bool:
         """See ``Destination``; parts of this very work, cut off while they appeared, are not it."""
-        files = self._below()
+        files, success = self._folder.files(), self._folder.success
         if not files:
             return False
-        if any(file.uri.key == self._success.key for file in files) or not self.work.is_dir():
+        if any(file.uri.key == success.key for file in files) or not self.work.is_dir():
             return True
         token = UploadJournal(self.work, self._disk).token
-        return any(self._token_of(file.uri) != token for file in files)
-
-    def _token_of(self, uri: StoreURI) -> object:
-        there = self._uploads.placed(uri)
-        return None if there is None else there.note.get("token")
+        return any(self._folder.token_of(file.uri) != token for file in files)
 
     def finished(self, output_format: str) -> FinishedOutput | None:
         """See ``Destination``."""
-        file = find(self._success, self._options)
+        file = find(self._folder.success, self._options)
         if file is None:
             return None
         with reaching(str(file)), file.open() as opened:
@@ -228,68 +211,43 @@ class StoredFolder(_Stored):
         journal = UploadJournal(self.work, self._disk)
         self._remove_parts_of(journal.token)
         journal.keep()
-        note, if_absent = {"token": journal.token}, not product.overwrite
+        note, parts = {"token": journal.token}, self._folder
         folder = self.work / _PARTS
         pending: list[Pending] = []
-        appeared: list[StoreURI] = []
         try:
             with writing(folder):
                 self._disk.make_folder(folder)
                 for part in product.parts(folder):
-                    uri = self._uri.with_key(self._uri.key + part.name)
+                    uri = parts.place(part.name)
                     begun = self._uploads.begin(uri, part, note, journal, _stopped(product))
                     pending.append(begun)
                     if begun.upload_id is not None:
                         part.unlink()
             product.check_open()
-            self._take(note)
-            if product.overwrite:
-                self._uploads.delete(self._success)
-            for begun in pending:
-                self._uploads.complete(begun, if_absent=if_absent)
-                appeared.append(begun.uri)
-            self._remove_others({self._claim.key, *(uri.key for uri in appeared)})
-            self._put_success(product, note, if_absent=if_absent)
-            self._uploads.delete(self._claim)
+            success = json.dumps({**note, **product.note()}).encode() + b"\n"
+            parts.commit(pending, note, success, overwrite=product.overwrite)
         except BaseException as error:
-            _abandon(self._uploads, journal, pending[len(appeared) :])
-            with suppress(OutputError):
-                for uri in appeared:
-                    self._uploads.delete(uri)
-                if self._token_of(self._claim) == journal.token:
-                    self._uploads.delete(self._claim)
+            _abandon(self._uploads, journal, pending[len(parts.appeared) :])
             if isinstance(error, OccupiedError):
                 raise self._occupied() from None
+            if isinstance(error, ClaimedError):
+                raise self._claimed() from None
             raise
         finally:
             _empty(folder)
         self._clean_up()
 
+    def _claimed(self) -> UsageError:
+        return UsageError(
+            f"{self.shown}: another run is committing its parts, or died at it; all rows are "
+            f"kept in {str(self.work)!r}: run the same command with --resume when it has "
+            f"ended, or remove {self._folder.claim} where no run is at work"
+        )
+
     def _remove_parts_of(self, token: str) -> None:
         """What a kill left of this work: parts that may have been cut at other rows."""
-        for file in self._below():
-            if self._token_of(file.uri) == token:
-                self._uploads.delete(file.uri)
-
-    def _take(self, note: Mapping[str, Any]) -> None:
-        """Keep other runs from committing until this one has."""
-        try:
-            self._uploads.put(self._claim, b"", note, if_absent=True)
-        except OccupiedError:
-            raise UsageError(
-                f"{self.shown}: another run is committing its parts, or died at it; all rows are "
-                f"kept in {str(self.work)!r}: run the same command with --resume when it has "
-                f"ended, or remove {self._claim} where no run is at work"
-            ) from None
-
-    def _put_success(self, product: Product, note: Mapping[str, Any], *, if_absent: bool) -> None:
-        text = json.dumps({**note, **product.note()}).encode() + b"\n"
-        self._uploads.put(self._success, text, note, if_absent=if_absent)
-
-    def _remove_others(self, keys: set[str]) -> None:
-        """Parts of the output that was replaced, which had more of them."""
-        for file in self._below():
-            if file.uri.key not in keys:
+        for file in self._folder.files():
+            if self._folder.token_of(file.uri) == token:
                 self._uploads.delete(file.uri)
 
 

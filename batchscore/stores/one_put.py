@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from obstore.store import AzureConfig, AzureStore, GCSConfig, GCSStore
 
     from batchscore.stores.options import StoreOptions
-    from batchscore.stores.uploads import UploadJournal
+    from batchscore.stores.uploads import Noting
     from batchscore.stores.uri import StoreURI
 
 _MAX_BYTES = {"abfs": 5_000 * 2**20, "gs": 5 * 2**40}
@@ -110,20 +110,21 @@ class OnePutUploads:
         uri: StoreURI,
         path: Path,
         note: Mapping[str, Any],
-        journal: UploadJournal,
+        journal: Noting,
         stopped: Callable[[], bool],
     ) -> Pending:
         """See ``Uploads``; nothing is begun."""
         del journal
         if stopped():
             raise run_ended(uri)
-        if path.stat().st_size > self._max_bytes:
+        size = path.stat().st_size
+        if size > self._max_bytes:
             raise upload_failed(
                 uri,
-                f"{path.stat().st_size:,} bytes are more than the store takes in one request "
+                f"{size:,} bytes are more than the store takes in one request "
                 "(end the address with / for a folder of parts)",
             )
-        return Pending(uri, path, note)
+        return Pending(uri, path, note, size)
 
     def complete(self, pending: Pending, *, if_absent: bool) -> None:
         """See ``Uploads``."""

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from batchscore.stores.options import StoreOptions
-    from batchscore.stores.uploads import UploadJournal
+    from batchscore.stores.uploads import Noting
     from batchscore.stores.uri import StoreURI
 
 PART_BYTES = 16 * 2**20
@@ -133,7 +133,7 @@ class S3Uploads:
         uri: StoreURI,
         path: Path,
         note: Mapping[str, Any],
-        journal: UploadJournal,
+        journal: Noting,
         stopped: Callable[[], bool],
     ) -> Pending:
         """See ``Uploads``."""
@@ -153,7 +153,7 @@ class S3Uploads:
                     self.abandon(uri, upload_id)
                     journal.ended(uri.key)
                 raise
-        return Pending(uri, path, note, upload_id, tuple(etags))
+        return Pending(uri, path, note, path.stat().st_size, upload_id, tuple(etags))
 
     def _upload_parts(
         self, uri: StoreURI, path: Path, upload_id: str, stopped: Callable[[], bool]

@@ -46,6 +46,7 @@ class Pending:
         uri: where it will appear.
         path: the file.
         note: what is left with it.
+        size: its length in bytes.
         upload_id: what the store calls the upload, where its bytes are there already.
         etags: of the pieces that are there.
     """
@@ -53,6 +54,7 @@ class Pending:
     uri: StoreURI
     path: Path
     note: Mapping[str, Any]
+    size: int
     upload_id: str | None = None
     etags: tuple[str, ...] = ()
 
@@ -87,7 +89,7 @@ class Uploads(Protocol):
         uri: StoreURI,
         path: Path,
         note: Mapping[str, Any],
-        journal: UploadJournal,
+        journal: Noting,
         stopped: Callable[[], bool],
     ) -> Pending:
         """Bring a file's bytes to the store where it can hold them unseen.
@@ -118,6 +120,18 @@ class Uploads(Protocol):
 
     def delete(self, uri: StoreURI) -> None:
         """Remove an object; nothing where there is none."""
+        ...
+
+
+class Noting(Protocol):
+    """Is told of uploads by whoever makes them, so that they can be tidied away."""
+
+    def began(self, key: str, upload_id: str) -> None:
+        """An upload was begun, and no byte of it sent."""
+        ...
+
+    def ended(self, key: str) -> None:
+        """Nothing is left of it."""
         ...
 
 
@@ -183,12 +197,24 @@ def unpacked(text: str | None) -> Mapping[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def upload_failed(uri: StoreURI, reason: str) -> OutputError:
+class UploadFailedError(OutputError):
+    """Raised when an upload has failed for good.
+
+    Attributes:
+        reason: why, without what to do next, which is not the same for all jobs.
+    """
+
+    reason: str = ""
+
+
+def upload_failed(uri: StoreURI, reason: str) -> UploadFailedError:
     """The error for the user when an upload has failed for good."""
-    return OutputError(
+    error = UploadFailedError(
         f"cannot write {uri}: {reason}; all rows are kept: once that is mended, the same command "
         "with --resume uploads them"
     )
+    error.reason = reason
+    return error
 
 
 def run_ended(uri: StoreURI) -> OutputError:
