@@ -18,11 +18,15 @@ from engines import deadly
 from faultserver import CLASSIFIER, LINEAR, FaultServer, echo, faults
 from faultserver.clients import clients_of, command_of, wait_until
 from integration.conftest import read_arrow
+from stores.servers import LOGIN, s3_server
 
 import batchscore
 from batchscore.config import ScoreConfig, configured
 from batchscore.engines.ray import RayEngine, score_dataset
 from batchscore.errors import InputError, RefusedError, UsageError, WorkerLostError
+from batchscore.stores import StoreOptions
+from batchscore.stores.s3 import s3_client
+from batchscore.stores.s3_session import session
 
 pytestmark = [
     pytest.mark.timeout(180),
@@ -40,6 +44,8 @@ def ray():
     # So that workers find the modules that stand beside the tests.
     patch = pytest.MonkeyPatch()
     patch.setenv("PYTHONPATH", os.pathsep.join([str(TESTS), *sys.path]))
+    for name, value in LOGIN.items():
+        patch.setenv(name, value)
     values = {"inputs": ["-"], "output": "-", "url": "http://127.0.0.1:1", "engine": "ray"}
     engine = RayEngine()
     engine.start(configured(ScoreConfig, {**values, "workers": 4}))
@@ -204,6 +210,33 @@ def test_a_killed_actor_changes_nothing_of_the_output(ray, tmp_path):
     assert (report.rows_read, report.rows_scored, report.rows_failed) == (6000, 6000, 0)
     assert report.requests >= 600
     assert not (tmp_path / "out.partial").exists()
+
+
+def test_actors_write_into_a_store_and_one_is_killed(ray, tmp_path):
+    """From S3 into S3, no folder in common: every row once, and nothing beside the parts."""
+    s3_client.cache_clear()
+    session.cache_clear()
+    with s3_server(tmp_path) as endpoint, FaultServer(*LINEAR, delay_s=0.01) as server:
+        store = s3_client(StoreOptions(endpoint, "us-east-1"))
+        store.create_bucket(Bucket="rows")
+        source = write_rows(tmp_path / "in.parquet", 4000, 100)
+        store.put_object(Bucket="rows", Key="in/a.parquet", Body=source.read_bytes())
+        options = {"store_endpoint": endpoint, "store_region": "us-east-1", "workers": WORKERS}
+        with Killer(server):
+            report = batchscore.score(
+                "s3://rows/in/", "s3://rows/scored/", url=server.url, engine="ray",
+                batch_size=10, concurrency=4, **options,
+            )  # fmt: skip
+        found = store.list_objects_v2(Bucket="rows", Prefix="scored/")["Contents"]
+        names = [item["Key"].removeprefix("scored/") for item in found]
+        bodies = [store.get_object(Bucket="rows", Key=f"scored/{n}")["Body"].read() for n in names]
+        assert "Uploads" not in store.list_multipart_uploads(Bucket="rows")
+    s3_client.cache_clear()
+    session.cache_clear()
+    assert names == ["_SUCCESS", *(f"part-{n:05}.parquet" for n in range(len(names) - 1))]
+    table = pa.concat_tables([pq.read_table(pa.BufferReader(body)) for body in bodies[1:]])
+    assert table["id"].to_pylist() == list(range(4000))
+    assert (report.rows_read, report.rows_scored) == (4000, 4000)
 
 
 def test_a_split_that_kills_every_worker_ends_the_job(ray, tmp_path, monkeypatch):
