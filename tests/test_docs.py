@@ -86,6 +86,7 @@ def test_every_option_that_a_page_for_users_names_exists(name):
     known |= {"--docs", "--realtime", "--global", "--h", "--log-file", "--rps"}  # tools
     known |= {"--retry", "--retry-connrefused", "--retry-delay"}  # of curl
     known |= {"--spec", "--from", "--rm", "--requeue", "--signal", "--strict"}  # install.md
+    known |= {"--select", "--partition", "--config-json"}  # of Dagster
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", page.read_text()))
     assert named <= known
 

@@ -13,40 +13,34 @@ if [ $# -lt 2 ] || [ -z "${URL:-}" ]; then
 fi
 input=$1 out=$2
 shift 2
-tries=${TRIES:-5} pause_s=${PAUSE_S:-60} child= pause= signal=
+tries=${TRIES:-5} pause_s=${PAUSE_S:-60} child= signal=
 
 # batchscore puts its work in order at a signal, and ends with 130 or 143. Ctrl-C reaches it without
-# us, a TERM is handed on. All runs beside the shell, which hears nothing of what comes while it
-# waits for something in front.
-stop() {
-  [ $# -eq 0 ] || kill "$@" 2>/dev/null
-}
-trap 'signal=130; stop $pause' INT
-trap 'signal=143; stop $pause $child' TERM
-
-finish() { # PID: waits for it, also when a signal ends the waiting
-  while :; do
-    wait "$1"
-    code=$?
-    kill -0 "$1" 2>/dev/null || return 0
-  done
-}
+# us, a TERM is handed on. It runs beside the shell, which hears nothing of a signal while it waits
+# for what runs in front; for the same reason a pause is made of seconds.
+trap 'signal=130' INT
+trap 'signal=143; [ -z "$child" ] || kill "$child" 2>/dev/null' TERM
 
 try=1
-while :; do
+while [ -z "$signal" ]; do
   "${BATCHSCORE:-batchscore}" score "$input" --url "$URL" -o "$out" \
     --resume --report "$out.report.json" "$@" &
   child=$!
-  [ "$signal" != 143 ] || stop $child
-  finish $child
+  [ "$signal" != 143 ] || kill "$child"
+  while :; do
+    wait "$child"
+    code=$?
+    kill -0 "$child" 2>/dev/null || break # a signal ends the waiting, not yet the child
+  done
   child=
   if [ "$code" -ne 75 ] || [ "$try" -ge "$tries" ]; then exit "$code"; fi
+
   echo "$0: try $try of $tries was cut short, the next in $pause_s s" >&2
-  sleep "$pause_s" &
-  pause=$!
-  [ -z "$signal" ] || stop $pause
-  finish $pause
-  pause=
-  [ -z "$signal" ] || exit "$signal"
+  waited_s=0
+  while [ "$waited_s" -lt "$pause_s" ] && [ -z "$signal" ]; do
+    sleep 1
+    waited_s=$((waited_s + 1))
+  done
   pause_s=$((pause_s * 2)) try=$((try + 1))
 done
+exit "$signal"

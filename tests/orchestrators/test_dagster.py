@@ -9,6 +9,7 @@ import sys
 import pyarrow.parquet as pq
 import pytest
 from faultserver import LINEAR, FaultServer, faults
+from pipelines.page import commands, with_address
 from pipelines.running import (
     REFUSES,
     environment,
@@ -17,6 +18,7 @@ from pipelines.running import (
     noting,
     pids,
     prepared,
+    run,
 )
 
 DAY = "2026-11-02"
@@ -41,6 +43,7 @@ with dg.DagsterInstance.ephemeral() as instance:
     print(json.dumps({
         "success": result.success,
         "tries": 1 + sum(e.is_step_restarted for e in result.all_events),
+        "message": failure[0].step_failure_data.user_failure_data.description if failure else None,
         "metadata": {name: value.value for name, value in told.items()},
         "checks": [[c.check_name, c.passed, c.severity.value] for c in checks],
     }))
@@ -110,6 +113,8 @@ def test_a_refused_job_is_not_tried_again(folder):
         told = ended(start(folder, config(folder, server.url)))
     assert (told["success"], told["tries"], len(pids(folder))) == (False, 1, 1)
     assert told["metadata"]["exit_code"] == 1
+    assert told["message"].startswith("batchscore ended with 1: http://127.0.0.1:")
+    assert "answered 403" in told["message"]
 
 
 def test_an_outage_is_tried_again_until_the_tries_are_used_up(folder):
@@ -117,3 +122,14 @@ def test_an_outage_is_tried_again_until_the_tries_are_used_up(folder):
     told = ended(start(folder, config(folder, REFUSES)))
     assert (told["success"], len(pids(folder))) == (False, 6)
     assert told["metadata"]["exit_code"] == 75
+    assert told["message"].startswith("batchscore ended with 75: cannot reach 127.0.0.1:9")
+
+
+def test_the_command_of_the_page_materializes_the_asset(folder):
+    """What docs/pipelines.md has for Dagster runs word for word."""
+    command = commands()[-1]
+    with FaultServer(*LINEAR) as server:
+        done = run(folder, "sh", "-c", with_address(command, server.url), DAGSTER_HOME="")
+        assert done.returncode == 0, done.stderr
+        assert server.rows_seen == 200
+    assert (folder / "scored" / f"{DAY}.parquet").exists()

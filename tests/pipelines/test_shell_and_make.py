@@ -161,3 +161,27 @@ def test_make_does_not_take_failed_rows_for_done(folder):
         assert "Error 3" in run(folder, *words).stderr
         assert server.rows_seen == sent
     assert run(folder, "make", "codes").stdout == "3 scored/monday.parquet\n"
+
+
+@needs_make
+def test_make_that_is_interrupted_goes_on_at_the_next(folder):
+    """Ctrl-C ends make and the run in good order (130), and the next make resumes."""
+    words = ("make", "OPTIONS=--batch-size 10 --concurrency 1", "scored/monday.parquet")
+    with FaultServer(*LINEAR, delay_s=0.05) as server:
+        process = start(folder, *words, f"URL={server.url}")
+        wait_for(lambda: server.request_count > 3)
+        os.killpg(process.pid, signal.SIGINT)
+        process.communicate(timeout=60)
+        assert process.returncode in {2, -signal.SIGINT}
+        assert report_of(folder / "scored" / "monday.parquet")["exit_code"] == 130
+        assert run(folder, *words, f"URL={server.url}").returncode == 0
+    assert report_of(folder / "scored" / "monday.parquet")["rows_resumed"] > 0
+
+
+@needs_make
+def test_make_without_rows_says_so(folder):
+    """A wrong folder is no good end."""
+    shutil.rmtree(folder / "rows")
+    done = run(folder, "make")
+    assert done.returncode == 2
+    assert "there is no rows/*.parquet in " in done.stderr
