@@ -49,7 +49,8 @@ _MEASURED = re.compile(
     r"(?<![\w.])[\d.,]+ (?:ns|µs|us|ms|s|min|rows/s|requests/s|req/s|B|KiB|MiB|kB|MB)(?![\w])"
     r"|(?<=127\.0\.0\.1:)\d{5}|(?<=--port )\d{5}"
 )
-_NUMBER = re.compile(r"(?<![\w.])[\d.,]*\d(?: (?:ms|s))?(?![\w])")
+# A dash stands for a percentile that so few requests do not tell.
+_NUMBER = re.compile(r"(?<![\w.])[\d.,]*\d(?: (?:ms|s))?(?![\w])|(?<=\s)-(?=\s)")
 
 
 @dataclass(frozen=True)
