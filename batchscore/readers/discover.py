@@ -240,7 +240,7 @@ def _expand_uri(typed: str, own: frozenset[str], store: StoreOptions) -> _Expand
         missing = (
             _empty_folder(str(uri))
             if found
-            else InputError(f"{uri}: no such object; is its key right?")
+            else InputError(f"{uri}: no such object or bucket; is the address right?")
         )
     if not files:
         raise missing
