@@ -59,9 +59,25 @@ LANES = {
         ("-m", "simulation", "--seeds", "100000"),
         {"PYTHONPATH": "tests"},
     ),
+    "tests": Lane(
+        "the tests that take long, of which the others are the short form",
+        ("-m", "pytest", "-q", "-n", "2", "-o", "timeout=900", "-m", "slow"),
+    ),
     "coverage": Lane(
         "all tests once more, with what they cover: 90 % at least",
-        ("-m", "pytest", "-q", "-n", "2", "-o", "timeout=900", "--cov", "--cov-fail-under=90"),
+        (
+            "-m",
+            "pytest",
+            "-q",
+            "-n",
+            "2",
+            "-o",
+            "timeout=900",
+            "-m",
+            "slow or not slow",
+            "--cov",
+            "--cov-fail-under=90",
+        ),
         last_lines=4,
     ),
     "flat": Lane(
