@@ -20,6 +20,24 @@ _WORDS_SHOWN = 600
 
 # What a file of tests is about, where that is not the module it has its name from.
 _ABOUT = {
+    "tests/clouds/test_azure.py": "docs/stores.md batchscore/stores",
+    "tests/engines/test_ray.py": "docs/engines.md batchscore/engines/ray.py",
+    "tests/engines/test_spark.py": "docs/engines.md batchscore/engines/spark",
+    "tests/integration/test_bench_echo.py": "docs/bench.md batchscore/bench/echo.py",
+    "tests/integration/test_check.py": "docs/check.md batchscore/checking",
+    "tests/integration/test_engine_core.py": "docs/engines.md batchscore/engines",
+    "tests/integration/test_metrics_port.py": "docs/watch.md batchscore/observers",
+    "tests/integration/test_notebook.py": "docs/watch.md batchscore/observers",
+    "tests/integration/test_sharing.py": "docs/overload.md batchscore/client/sharing.py",
+    "tests/monitoring/test_prometheus.py": "docs/watch.md batchscore/observers",
+    "tests/monitoring/test_watch_page.py": "docs/watch.md",
+    "tests/orchestrators/test_dagster.py": "docs/pipelines.md examples/pipelines",
+    "tests/orchestrators/test_kubernetes_schema.py": "docs/pipelines.md examples/pipelines",
+    "tests/test_errors.py": "docs/errors.md scripts/write_error_reference.py",
+    "tests/test_package.py": "docs/install.md pyproject.toml",
+    "tests/unit/test_addresses.py": "batchscore/observers",
+    "tests/unit/test_platforms.py": "docs/platforms.md",
+    "tests/unit/test_scale.py": "docs/scale.md scripts/simulate_scale.py",
     "tests/integration/cli/test_commands.py": "docs/commands.md batchscore/cli",
     "tests/integration/cli/test_runner.py": "batchscore/cli/runner.py",
     "tests/integration/test_bench.py": "batchscore/bench",
@@ -58,6 +76,14 @@ _ABOUT = {
 }
 
 
+_ABOUT_FOLDERS = {
+    "tests/pipelines/": "docs/pipelines.md examples/pipelines",
+    "tests/queueing/": "docs/bench.md batchscore/bench",
+    "tests/servers/": "docs/servers.md batchscore/protocols",
+    "tests/stores/": "docs/stores.md batchscore/stores",
+}
+
+
 def about(test_file: str) -> list[str]:
     """The pages and modules that a file of tests is about, as paths from the root.
 
@@ -65,10 +91,9 @@ def about(test_file: str) -> list[str]:
     """
     if test_file in _ABOUT:
         return _ABOUT[test_file].split()
-    if test_file.startswith("tests/queueing/"):
-        return ["docs/bench.md", "batchscore/bench"]
-    if test_file.startswith("tests/servers/"):
-        return ["docs/servers.md", "batchscore/protocols"]
+    for folder, pages in _ABOUT_FOLDERS.items():
+        if test_file.startswith(folder):
+            return pages.split()
     path = Path(test_file)
     name = path.stem.removeprefix("test_")
     folder = Path("batchscore", *path.parts[2:-1])

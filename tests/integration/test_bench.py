@@ -333,6 +333,7 @@ def test_a_search_without_a_good_answer_is_no_measurement(tmp_path):
     assert "http_500" in (report.message or "")
 
 
+@pytest.mark.slow
 def test_the_page_is_that_of_the_json(tmp_path):
     """What the JSON holds is all that the page has: kept, it gives the same page again."""
     json_path, html_path = tmp_path / "bench.json", tmp_path / "bench.html"

@@ -31,6 +31,7 @@ def answers_of(process):
     return json.loads(output)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "limits",
     [{"capacity": 16}, {"script": faults.busy_above(16)}],

@@ -9,6 +9,7 @@ import sys
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
 from queueing import Exponential, QueueServerProcess
 from queueing.process import last_core
@@ -18,6 +19,7 @@ MEAN_S, WITHIN_S = 0.010, 0.050
 HIGHEST = 1 / MEAN_S - math.log(4) / WITHIN_S
 
 
+@pytest.mark.slow
 def test_the_search_finds_what_theory_allows(tmp_path):
     """The true maximum lies in the interval of each batch size, as rows cost nothing here."""
     # The interval is of 95 %, and the way there and back makes the maximum a little less: a tenth

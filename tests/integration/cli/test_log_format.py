@@ -69,6 +69,7 @@ def test_a_run_is_told_event_by_event(batchscore: Command, rows: Path) -> None:
     assert (told["end"]["exit_code"], told["end"]["level"]) == (3, "warning")
 
 
+@pytest.mark.slow
 def test_an_outage_is_told_when_it_begins_and_when_it_is_over(
     batchscore: Command, rows: Path
 ) -> None:
