@@ -36,7 +36,7 @@ servers: ## install the real model servers (2.6 GB, some minutes), and test agai
 
 engines: ## install the engines (a GB; Spark needs Java 17, too), and test with them
 	$(BIN)/pip install --quiet --editable '.[ray,spark]'
-	$(BIN)/pytest -q tests/engines $(ARGS)
+	$(BIN)/pytest -q -m 'slow or not slow' tests/engines $(ARGS)
 
 stores: ## install real object stores (SeaweedFS; Azurite where npm is), and test against them
 	$(BIN)/python tests/clouds/install.py

@@ -178,6 +178,7 @@ def test_what_is_wrong_with_a_dataset_is_told_at_once(ray):
             score_dataset(ds, url=server.url, output="out.parquet")
 
 
+@pytest.mark.slow
 def test_an_error_of_an_actor_is_the_cause_of_rays(ray):
     """Whoever asks for the rows gets Ray's error, with ours, words and all, behind it."""
     script = lambda info: faults.status(403, "closed") if info.rows[0]["x"] >= 50 else None  # noqa: E731
@@ -239,6 +240,7 @@ def test_actors_write_into_a_store_and_one_is_killed(ray, tmp_path):
     assert (report.rows_read, report.rows_scored) == (4000, 4000)
 
 
+@pytest.mark.slow
 def test_a_split_that_kills_every_worker_ends_the_job(ray, tmp_path, monkeypatch):
     """Nobody tries forever: the error tells which part, and the exit code that it may pass."""
     source = write_rows(tmp_path / "in.parquet", 100, 100)
@@ -284,6 +286,7 @@ def test_the_command_scores_with_a_cluster_of_its_own(tmp_path):
     assert "500 rows" in err
 
 
+@pytest.mark.slow
 def test_an_interrupted_command_leaves_no_output_and_no_worker(tmp_path):
     """One SIGINT is enough: exit code 130, nothing under the output's name, nobody who sends."""
     write_rows(tmp_path / "in.parquet", 5000, 100)
