@@ -101,6 +101,7 @@ def test_413_shrinks_the_requests_that_follow(score_table):
     assert max(tail) > 100
 
 
+@pytest.mark.slow
 def test_timeouts_shrink_the_requests_until_they_are_answered_in_time(score_table):
     """A server that needs 0.4 ms a row gets requests that it can answer within the timeout."""
 

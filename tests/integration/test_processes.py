@@ -531,6 +531,7 @@ def test_a_worker_that_cannot_start_is_told_as_such(tmp_path, monkeypatch):
             )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_job_killed_again_and_again_under_faults_loses_no_row(tmp_path):
     """Each time resumed with another number of processes: no row is lost, repeated or misplaced."""
     rng = random.Random(5)
