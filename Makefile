@@ -25,7 +25,7 @@ quick: ## the quick tests, below a minute
 	$(BIN)/pytest -q -n 2 tests/unit tests/test_habits.py $(ARGS)
 
 test: ## all tests, with what they cover
-	$(BIN)/pytest -q -n 2 --cov $(ARGS)
+	$(BIN)/pytest -q -n 2 -m 'slow or not slow' --cov $(ARGS)
 
 slow: ## the slow lanes, about an hour, figures at the end; LANES='soak flat' for some of them
 	$(BIN)/python scripts/slow_lanes.py $(LANES)
