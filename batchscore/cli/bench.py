@@ -85,7 +85,7 @@ def _print_changes(report: BenchReport, old: dict[str, Any]) -> None:
     """What became of the loads since an earlier report."""
     from batchscore.bench.compare import CONFIDENCE, METRICS
 
-    TERMINAL.data(f"\nsince {old['started_at']} ({CONFIDENCE:.0%} confidence)\n")
+    TERMINAL.data(f"\nsince {old['started_at']} (means over windows, {CONFIDENCE:.0%} confidence)\n")
     for difference in old["differences"]:
         TERMINAL.data(f"  other: {difference}\n")
     for missing in old["missing"]:
