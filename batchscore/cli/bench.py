@@ -85,7 +85,8 @@ def _print_changes(report: BenchReport, old: dict[str, Any]) -> None:
     """What became of the loads since an earlier report."""
     from batchscore.bench.compare import CONFIDENCE, METRICS
 
-    TERMINAL.data(f"\nsince {old['started_at']} (means over windows, {CONFIDENCE:.0%} confidence)\n")
+    how = f"means over windows, {CONFIDENCE:.0%} confidence"
+    TERMINAL.data(f"\nsince {old['started_at']} ({how})\n")
     for difference in old["differences"]:
         TERMINAL.data(f"  other: {difference}\n")
     for missing in old["missing"]:
